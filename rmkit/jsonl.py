@@ -1,0 +1,53 @@
+"""JSON Lines: reading with line numbers, writing one row a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rmkit.errors import DataError
+
+
+def dump_line(record: Mapping[str, Any]) -> str:
+    """One row as a line. Lone surrogates are escaped, so that any text can be written as UTF-8."""
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(record, allow_nan=False)
+    return line + "\n"
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows to a file and return their number."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(dump_line(record))
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file of JSON objects, each with its place (`file:line`) for messages.
+
+    Raises:
+        DataError: At the first line that is no JSON object.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{path}:{number}"
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{where}: not JSON ({error})") from error
+                if not isinstance(record, dict):
+                    raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
+                yield where, record
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: can't be read ({error})") from error

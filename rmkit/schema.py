@@ -1,0 +1,218 @@
+"""The rows that pass between stages, frozen and checked once, where they enter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmkit.errors import DataError
+from rmkit.rubric import Rubric
+from rmkit.scores import ScoreDistribution
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+    def to_dict(self) -> dict[str, str]:
+        """The message in the ecosystem's form."""
+        return {"role": self.role, "content": self.content}
+
+
+Conversation = tuple[Message, ...]
+
+
+def read_text(content: Any, where: str) -> str:
+    """The text of a message's content: a string, `None` (empty), or a list of text blocks.
+
+    Raises:
+        DataError: For anything else, such as an image: a text judge can't see it.
+    """
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Sequence) and all(isinstance(b, Mapping) and isinstance(b.get("text"), str) for b in content):
+        return "".join(block["text"] for block in content)
+    raise DataError(f"{where}: content must be text, found {str(content)[:80]!r}")
+
+
+def read_message(record: Any, where: str) -> Message:
+    """Read one chat message; tool calls are written out as JSON after its text.
+
+    Raises:
+        DataError: For an unknown role or content that is no text.
+    """
+    if not isinstance(record, Mapping) or record.get("role") not in ROLES:
+        raise DataError(f"{where}: expected a message with a role of {', '.join(ROLES)}; found {str(record)[:80]!r}")
+    text = read_text(record.get("content"), where)
+    if record.get("tool_calls"):
+        calls = json.dumps(record["tool_calls"], ensure_ascii=False, default=str)
+        text = f"{text}\n{calls}" if text else calls
+    return Message(record["role"], text)
+
+
+def read_conversation(value: Any, where: str = "conversation") -> Conversation:
+    """Read a conversation from a string (one user turn) or a list of chat messages.
+
+    Raises:
+        DataError: If it is neither, has no user turn, or its last user turn is empty.
+    """
+    if isinstance(value, str):
+        value = [{"role": "user", "content": value}]
+    if not isinstance(value, Sequence) or not value:
+        raise DataError(f"{where}: expected a text or a list of messages, found {str(value)[:80]!r}")
+    messages = tuple(
+        item if isinstance(item, Message) else read_message(item, f"{where}[{index}]")
+        for index, item in enumerate(value)
+    )
+    users = [message for message in messages if message.role == "user"]
+    if not users:
+        raise DataError(f"{where}: no user turn among {len(messages)} messages")
+    if not users[-1].content.strip():
+        raise DataError(f"{where}: the last user turn is empty")
+    return messages
+
+
+def read_response(value: Any, where: str = "response") -> str:
+    """Read a response from a string or from the messages of a completion.
+
+    Raises:
+        DataError: If it holds no text at all.
+    """
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, Sequence) and value:
+        messages = [read_message(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        if len(messages) == 1:
+            text = messages[0].content
+        else:
+            text = "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
+    else:
+        raise DataError(f"{where}: expected a text or a list of messages, found {str(value)[:80]!r}")
+    if not text.strip():
+        raise DataError(f"{where}: it is empty, so there is nothing to judge")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class RatedResponse:
+    """One response with its scores: a row of `train.jsonl`.
+
+    Args:
+        id: Unique within its file.
+        source: Name of the data set.
+        conversation: All turns before the response.
+        response: The text that is rated.
+        scores: Score per attribute key; a missing key means "not rated".
+        reference: A reference answer, shown to the judge when given.
+        rubric: A rubric of this row's own, in place of the run's.
+        derived: Keys whose score was derived from a preference.
+        metadata: Anything else worth keeping, such as true scores of generated data.
+    """
+
+    id: str
+    source: str
+    conversation: Conversation
+    response: str
+    scores: Mapping[str, int]
+    reference: str | None = None
+    rubric: Rubric | None = None
+    derived: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "row") -> RatedResponse:
+        """Read a row of `train.jsonl`.
+
+        Raises:
+            DataError: If a field is missing or of the wrong kind.
+        """
+        missing = [key for key in ("id", "conversation", "response", "scores") if key not in data]
+        if missing:
+            raise DataError(f"{where}: field {missing[0]!r} is missing; prepare the file with data_prep/prepare.py")
+        rubric = data.get("rubric")
+        return cls(
+            id=str(data["id"]),
+            source=str(data.get("source", "")),
+            conversation=read_conversation(data["conversation"], f"{where}: conversation"),
+            response=read_response(data["response"], f"{where}: response"),
+            scores={key: score for key, score in data["scores"].items() if score is not None},
+            reference=data.get("reference"),
+            rubric=None if rubric is None else Rubric.from_dict(rubric, f"{where}: rubric"),
+            derived=tuple(data.get("derived") or ()),
+            metadata=data.get("metadata") or {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """Responses of which one side is better: a row of `pairs.jsonl`.
+
+    Both sides are lists, so that pairs, best-of-n, ties and 3 x 3 benchmarks have one form.
+    """
+
+    id: str
+    subset: str
+    conversation: Conversation
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pair as it stands in `pairs.jsonl`."""
+        return {
+            "id": self.id,
+            "subset": self.subset,
+            "conversation": [message.to_dict() for message in self.conversation],
+            "chosen": list(self.chosen),
+            "rejected": list(self.rejected),
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """What a judge says of one response.
+
+    Args:
+        attributes: A score distribution per attribute key; empty when `error` is set.
+        aggregate: The weighted mean in the rubric's range, or None when `error` is set.
+        prompt_tokens: Length of the judge's prompt, in tokens.
+        truncated: Whether old turns were dropped to fit the context.
+        error: Why there is no judgement, or None.
+    """
+
+    attributes: Mapping[str, ScoreDistribution]
+    aggregate: float | None
+    prompt_tokens: int = 0
+    truncated: bool = False
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The judgement as it stands in `scores.jsonl`."""
+        return {
+            "attributes": {key: distribution.to_dict() for key, distribution in self.attributes.items()},
+            "aggregate": self.aggregate,
+            "prompt_tokens": self.prompt_tokens,
+            "truncated": self.truncated,
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Judgment:
+        """Read what `to_dict` wrote."""
+        return cls(
+            attributes={key: ScoreDistribution.from_dict(item) for key, item in data["attributes"].items()},
+            aggregate=data["aggregate"],
+            prompt_tokens=data["prompt_tokens"],
+            truncated=data["truncated"],
+            error=data["error"],
+        )
