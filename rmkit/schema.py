@@ -177,6 +177,29 @@ class PreferencePair:
             "metadata": dict(self.metadata),
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "row") -> PreferencePair:
+        """Read a row of `pairs.jsonl`.
+
+        Raises:
+            DataError: If a field is missing or of the wrong kind, or a side has no response.
+        """
+        missing = [key for key in ("id", "conversation", "chosen", "rejected") if key not in data]
+        if missing:
+            raise DataError(f"{where}: field {missing[0]!r} is missing; prepare the file with data_prep/prepare.py")
+        sides = {}
+        for side in ("chosen", "rejected"):
+            if not isinstance(data[side], list) or not data[side]:
+                raise DataError(f"{where}: {side} must be a list of responses, found {str(data[side])[:80]!r}")
+            sides[side] = tuple(read_response(r, f"{where}: {side}[{i}]") for i, r in enumerate(data[side]))
+        return cls(
+            id=str(data["id"]),
+            subset=str(data.get("subset", "")),
+            conversation=read_conversation(data["conversation"], f"{where}: conversation"),
+            metadata=data.get("metadata") or {},
+            **sides,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
