@@ -1,0 +1,1 @@
+"""Training a judge: examples, batches, the loss at the head, the trainer."""
