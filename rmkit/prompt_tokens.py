@@ -197,9 +197,7 @@ def _hide(model: dict[str, Any], added: set[str]) -> None:
         model["unk_token"] = unreachable(model["unk_token"])
     if "merges" in model:
         pairs = [merge if isinstance(merge, list) else merge.split(" ", 1) for merge in model["merges"]]
-        model["merges"] = [
-            pair for pair in pairs if not added.intersection((*pair, "".join(pair)))
-        ]
+        model["merges"] = [pair for pair in pairs if not added.intersection((*pair, "".join(pair)))]
 
 
 def added_token_count(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:

@@ -39,7 +39,9 @@ def read_text(content: Any, where: str) -> str:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence) and all(isinstance(b, Mapping) and isinstance(b.get("text"), str) for b in content):
+    if isinstance(content, Sequence) and all(
+        isinstance(b, Mapping) and isinstance(b.get("text"), str) for b in content
+    ):
         return "".join(block["text"] for block in content)
     raise DataError(f"{where}: content must be text, found {str(content)[:80]!r}")
 

@@ -171,7 +171,9 @@ class ScoreTokens:
                 label = choice.token_ids.index(token)
                 index = len(ids) + depth
                 positions.append(
-                    ScorePosition(index, item.attribute.key, score, choice, label, max(len(item.written[score]) - depth, 1))
+                    ScorePosition(
+                        index, item.attribute.key, score, choice, label, max(len(item.written[score]) - depth, 1)
+                    )
                 )
             ids.extend(item.written[score])
         ids.append(self.end_of_turn_id)

@@ -1,0 +1,242 @@
+"""The judge: load it, score with it, compare with it. Evaluation, server and reward all use this path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+from transformers.utils import cached_file
+
+from rmkit.engines import Engine
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.judge_config import FILE_NAME, JudgeConfig
+from rmkit.judge_encoder import JudgeEncoder
+from rmkit.prompt_tokens import EncodedPrompt
+from rmkit.readout import read_scores
+from rmkit.rubric import Rubric
+from rmkit.schema import Judgment, read_conversation, read_response
+from rmkit.scores import aggregate, probability_higher, verdict
+
+ENGINES = ("transformers", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a judge says of two responses to one conversation.
+
+    Args:
+        first: Judgement of the first response.
+        second: Judgement of the second.
+        verdict: 1 if the first has the higher aggregate, -1 if the second, 0 for a tie, None if one failed.
+        probability_first: P(first > second) with ties half, or None if one failed.
+    """
+
+    first: Judgment
+    second: Judgment
+    verdict: int | None
+    probability_first: float | None
+
+
+class Judge:
+    """A generative reward model that is ready to score.
+
+    Args:
+        encoder: Encodes prompts and knows the score tokens.
+        engine: Runs the model.
+        readout: Which figure of a distribution counts: `mean`, `mode` or `median`.
+        truncate: Whether the oldest turns of a conversation that is too long may be left out; each judgement
+            says so. By default such a response is not judged.
+        max_length: Most tokens of prompt and score sequence; never more than the engine takes.
+
+    Raises:
+        TokenizerError: If the tokenizer has ids that the model does not know.
+    """
+
+    def __init__(
+        self,
+        encoder: JudgeEncoder,
+        engine: Engine,
+        readout: str = "mean",
+        truncate: bool = False,
+        max_length: int | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.engine = engine
+        self.readout = readout
+        self.truncate = truncate
+        self.max_length = min(max_length or engine.max_length, engine.max_length)
+        tokens = encoder.score_tokens()
+        highest = max(t for item in tokens.attributes for path in item.closed.values() for t in path)
+        if highest >= engine.vocab_size:
+            raise TokenizerError(
+                f"tokenizer {encoder.prompts.name}: score token {highest} is outside the model's vocabulary of "
+                f"{engine.vocab_size}; the tokenizer does not belong to these weights"
+            )
+
+    @property
+    def rubric(self) -> Rubric:
+        """The rubric of responses that bring none of their own."""
+        return self.encoder.rubric
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        engine: str = "transformers",
+        rubric: Rubric | None = None,
+        truncate: bool = False,
+        **engine_options: Any,
+    ) -> Judge:
+        """Load a judge folder, or any instruct model with a rubric (zero-shot).
+
+        Args:
+            path: A judge folder or hub id that `train/train.py` made; with `rubric`, any causal language model.
+            engine: `transformers` or `vllm`.
+            rubric: Needed for a model without `judge_config.json`. A judge brings its own.
+            truncate: See `Judge`.
+            **engine_options: For `transformers`: `dtype`, `device`, `batch_tokens`. For `vllm`: the arguments of
+                `rmkit.engines.vllm.VllmEngine`.
+
+        Raises:
+            JudgeError: If there is no model, no rubric, another rubric than the judge's, or score tokens that
+                are not those it was trained with.
+        """
+        path = str(path)
+        config = _load_config(path)
+        if config is None and rubric is None:
+            raise JudgeError(
+                f"{path} has no {FILE_NAME}, so it is not a judge that rmkit trained; to use it zero-shot, say "
+                "which rubric (--rubric NAME|FILE)"
+            )
+        if config is not None and rubric is not None and rubric.to_dict() != config.rubric.to_dict():
+            raise JudgeError(
+                f"{path} was trained with rubric {config.rubric.name!r} and can't follow {rubric.name!r}; "
+                "leave the rubric out"
+            )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise JudgeError(f"{path}: its tokenizer can't be loaded: {error}") from error
+        known = config.rubric if config is not None else rubric
+        assert known is not None
+        encoder = JudgeEncoder(tokenizer, known, config.chat_template if config else None)
+        if config is not None and encoder.score_tokens().to_dict() != config.score_token_ids:
+            raise JudgeError(
+                f"{path}: its tokenizer gives other score tokens than {FILE_NAME} names; the tokenizer files are "
+                "not those it was trained with"
+            )
+        max_length = config.max_length if config else None
+        loaded = _load_engine(engine, path, max_length, engine_options)
+        return cls(encoder, loaded, config.readout if config else "mean", truncate, max_length)
+
+    def score(
+        self,
+        conversations: Sequence[Any],
+        responses: Sequence[Any],
+        references: Sequence[str | None] | None = None,
+        rubrics: Sequence[Rubric | None] | None = None,
+    ) -> list[Judgment]:
+        """Judge responses.
+
+        Args:
+            conversations: Each a text (one user turn) or a list of messages.
+            responses: Each a text or the messages of a completion.
+            references: A reference answer for each, or None.
+            rubrics: A rubric of its own for each, or None.
+
+        Returns:
+            One judgement for each response, in order. What can't be judged (an empty response, a prompt that is
+            too long, a text that is no text) has an `error` and no number.
+
+        Raises:
+            ValueError: If the lengths differ.
+        """
+        count = len(responses)
+        references = references if references is not None else [None] * count
+        rubrics = rubrics if rubrics is not None else [None] * count
+        judgments: list[Judgment | None] = []
+        ready: list[tuple[int, EncodedPrompt, Rubric]] = []
+        for index, (conversation, response, reference, rubric) in enumerate(
+            zip(conversations, responses, references, rubrics, strict=True)
+        ):
+            try:
+                prompt = self.encoder.encode_prompt(
+                    read_conversation(conversation),
+                    read_response(response),
+                    reference,
+                    rubric,
+                    self.max_length,
+                    self.truncate,
+                )
+                ready.append((index, prompt, rubric or self.rubric))
+                judgments.append(None)
+            except (DataError, JudgeError, RubricError, TokenizerError) as error:
+                judgments.append(Judgment({}, None, error=f"{type(error).__name__}: {error}"))
+        prompts = [(prompt.ids, self.encoder.score_tokens(rubric)) for _, prompt, rubric in ready]
+        for (index, prompt, rubric), found in zip(ready, read_scores(self.engine, prompts), strict=True):
+            failed = isinstance(found, str)
+            judgments[index] = Judgment(
+                attributes={} if isinstance(found, str) else found,
+                aggregate=None if isinstance(found, str) else aggregate(rubric, found, self.readout),
+                prompt_tokens=len(prompt.ids),
+                truncated=prompt.truncated,
+                error=f"JudgeError: {found}" if failed else None,
+            )
+        return [judgment for judgment in judgments if judgment is not None]
+
+    def compare(
+        self, conversations: Sequence[Any], first: Sequence[Any], second: Sequence[Any], tolerance: float = 0.0
+    ) -> list[Comparison]:
+        """Compare two responses to each conversation.
+
+        Args:
+            conversations: As in `score`.
+            first: One response to each.
+            second: Another response to each.
+            tolerance: Aggregates this close count as a tie; by default only equal ones do.
+        """
+        twice = [conversation for conversation in conversations for _ in range(2)]
+        both = [response for pair in zip(first, second, strict=True) for response in pair]
+        judged = self.score(twice, both)
+        return [self._compare(a, b, tolerance) for a, b in zip(judged[::2], judged[1::2], strict=True)]
+
+    def _compare(self, first: Judgment, second: Judgment, tolerance: float) -> Comparison:
+        if first.aggregate is None or second.aggregate is None:
+            return Comparison(first, second, None, None)
+        return Comparison(
+            first,
+            second,
+            verdict(first.aggregate, second.aggregate, tolerance),
+            probability_higher(self.rubric, first.attributes, second.attributes),
+        )
+
+
+def _load_config(path: str) -> JudgeConfig | None:
+    if Path(path).is_dir():
+        file = Path(path) / FILE_NAME
+        return JudgeConfig.load(file) if file.is_file() else None
+    if Path(path).exists() or path.startswith((".", "/")):
+        raise JudgeError(f"there is no judge folder {path}")
+    try:
+        found = cached_file(path, FILE_NAME, _raise_exceptions_for_missing_entries=False)
+    except OSError as error:
+        raise JudgeError(
+            f"{path} is neither a folder here nor a model on the hub that can be reached: {error}"
+        ) from error
+    return None if found is None else JudgeConfig.load(Path(found))
+
+
+def _load_engine(name: str, path: str, max_length: int | None, options: dict[str, Any]) -> Engine:
+    if name == "transformers":
+        from rmkit.engines.transformers import TransformersEngine, load_model  # noqa: PLC0415 (heavy)
+
+        batch_tokens = options.pop("batch_tokens", 16_384)
+        return TransformersEngine(load_model(path, **options), batch_tokens, max_length)
+    if name == "vllm":
+        from rmkit.engines.vllm import VllmEngine  # noqa: PLC0415 (heavy, and only where it is chosen)
+
+        return VllmEngine(path, **{"max_length": max_length, **options})
+    raise JudgeError(f"engine {name!r} is unknown; choose {', '.join(ENGINES)}")

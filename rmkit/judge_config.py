@@ -1,0 +1,72 @@
+"""`judge_config.json`: what makes a model folder a judge, so that scoring needs no guessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rmkit.errors import JudgeError
+from rmkit.manifest import read_json, write_json
+from rmkit.prompts import PROMPT_VERSION
+from rmkit.rubric import Rubric
+
+FILE_NAME = "judge_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeConfig:
+    """What a judge was trained with, as far as scoring depends on it.
+
+    Args:
+        rubric: The rubric.
+        chat_template: The chat template that wraps the prompt.
+        score_token_ids: Token ids of every legal score, per attribute key.
+        end_of_turn_id: The token that ends a score sequence.
+        max_length: Most tokens of prompt and score sequence; None for the model's own limit.
+        readout: `mean`, `mode` or `median`.
+        loss: The loss settings, for the record.
+        base_model: What was trained, for the record.
+        data_manifest_sha256: Of the data folder's manifest, for the record.
+        prompt_version: Version of the prompt's text.
+    """
+
+    rubric: Rubric
+    chat_template: str
+    score_token_ids: Mapping[str, Mapping[str, list[int]]]
+    end_of_turn_id: int
+    max_length: int | None = None
+    readout: str = "mean"
+    loss: Mapping[str, Any] = field(default_factory=dict)
+    base_model: str | None = None
+    data_manifest_sha256: str | None = None
+    prompt_version: int = PROMPT_VERSION
+
+    def save(self, folder: Path) -> None:
+        """Write the config into a judge folder; it goes there last, so its presence means a whole judge."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        write_json(folder / FILE_NAME, {**data, "rubric": self.rubric.to_dict(), "score_format": "Name: n, Name: n"})
+
+    @classmethod
+    def load(cls, path: Path) -> JudgeConfig:
+        """Read a `judge_config.json`.
+
+        Raises:
+            JudgeError: If it lacks a field, or was made for another version of the prompt.
+            DataError: If it can't be read or its format version is unknown.
+            RubricError: If its rubric is broken.
+        """
+        data = read_json(path)
+        data = {key: value for key, value in data.items() if key not in {"format_version", "score_format"}}
+        unknown = sorted(set(data) - set(cls.__dataclass_fields__))
+        missing = sorted({"rubric", "chat_template", "score_token_ids", "end_of_turn_id"} - set(data))
+        if unknown or missing:
+            raise JudgeError(f"{path}: unknown fields {unknown}, missing fields {missing}; train the judge anew")
+        config = cls(**{**data, "rubric": Rubric.from_dict(data["rubric"], str(path))})
+        if config.prompt_version != PROMPT_VERSION:
+            raise JudgeError(
+                f"{path}: trained with prompt version {config.prompt_version}, this rmkit writes {PROMPT_VERSION}; "
+                "use the rmkit version in its run.json"
+            )
+        return config
