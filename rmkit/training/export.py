@@ -1,0 +1,111 @@
+"""From a trained model to a judge folder that plain transformers and vLLM load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Trainer
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from rmkit.errors import JudgeError
+from rmkit.judge_config import JudgeConfig
+from rmkit.judge_encoder import JudgeEncoder
+from rmkit.losses import LossSettings
+from rmkit.training.settings import ModelArguments
+
+ADAPTER_FOLDER = "adapter"
+
+
+def save_weights(trainer: Trainer, model: ModelArguments, folder: Path) -> None:
+    """Write the weights of the whole model as safetensors; of LoRA, merged, with the adapter beside.
+
+    Every rank calls it, since ZeRO-3 gathers the weights from all.
+
+    Raises:
+        JudgeError: If no safetensors file came of it, as under ZeRO-3 without
+            `stage3_gather_16bit_weights_on_model_save`.
+    """
+    trainer.save_model(str(folder / ADAPTER_FOLDER if model.lora else folder))
+    if not trainer.is_world_process_zero():
+        return
+    if model.lora:
+        from peft import PeftModel  # noqa: PLC0415 (only where LoRA is used)
+
+        unset_hf_deepspeed_config()  # or ZeRO-3 would split the base model that is loaded next
+        base = AutoModelForCausalLM.from_pretrained(
+            model.model, revision=model.revision, dtype=model.dtype, use_safetensors=True
+        )
+        merged = PeftModel.from_pretrained(base, str(folder / ADAPTER_FOLDER)).merge_and_unload()
+        merged.save_pretrained(str(folder))
+    if not list(folder.glob("*.safetensors")):
+        raise JudgeError(
+            f"{folder} has no safetensors after saving; under ZeRO-3 set "
+            "stage3_gather_16bit_weights_on_model_save in the DeepSpeed config"
+        )
+
+
+def save_judge(
+    folder: Path,
+    encoder: JudgeEncoder,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    loss: LossSettings,
+    base_model: str,
+    data_manifest_sha256: str,
+    figures: Mapping[str, Any],
+) -> None:
+    """Write tokenizer, model card and, last, `judge_config.json` beside the weights."""
+    tokenizer.chat_template = encoder.prompts.chat_template
+    tokenizer.save_pretrained(str(folder))
+    (folder / "README.md").write_text(_model_card(encoder, loss, base_model, figures), encoding="utf-8")
+    JudgeConfig(
+        rubric=encoder.rubric,
+        chat_template=encoder.prompts.chat_template,
+        score_token_ids=encoder.score_tokens().to_dict(),
+        end_of_turn_id=encoder.prompts.end_of_turn_id,
+        max_length=max_length,
+        loss=asdict(loss),
+        base_model=base_model,
+        data_manifest_sha256=data_manifest_sha256,
+    ).save(folder)
+
+
+def _model_card(encoder: JudgeEncoder, loss: LossSettings, base_model: str, figures: Mapping[str, Any]) -> str:
+    attributes = "\n".join(
+        f"| {a.name} | {a.minimum}-{a.maximum} | {a.weight:g} | {a.description} |" for a in encoder.rubric.attributes
+    )
+    results = "\n".join(
+        f"| {name} | {value:.4f} |" for name, value in sorted(figures.items()) if isinstance(value, float)
+    )
+    return f"""---
+library_name: transformers
+base_model: {base_model}
+tags: [reward-model, generative-reward-model, rmkit]
+---
+
+# A generative reward model
+
+It reads a conversation and a response and writes a score sequence, read through the exact probabilities of its
+score tokens. Trained with rmkit from `{base_model}`; loss {", ".join(f"{k}={v}" for k, v in asdict(loss).items())}.
+
+| attribute | scale | weight | meaning |
+|---|---|---|---|
+{attributes}
+
+```python
+from rmkit.judge import Judge
+
+judge = Judge.load("this/folder")
+[judgment] = judge.score(["What is 2 + 2?"], ["4"])
+print(judgment.aggregate, {{key: d.mean for key, d in judgment.attributes.items()}})
+```
+
+Validation after training (see `run.json` for settings, versions and device):
+
+| figure | value |
+|---|---|
+{results}
+"""

@@ -1,0 +1,206 @@
+"""One training run, from settings to a judge folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from rmkit.engines.transformers import TransformersEngine
+from rmkit.errors import DataError
+from rmkit.judge import Judge
+from rmkit.judge_config import FILE_NAME
+from rmkit.judge_encoder import JudgeEncoder
+from rmkit.jsonl import read_jsonl
+from rmkit.manifest import read_json, sha256_file
+from rmkit.rubric import Rubric
+from rmkit.schema import RatedResponse
+from rmkit.training.collation import JudgeCollator
+from rmkit.training.examples import ExampleDataset
+from rmkit.training.export import save_judge, save_weights
+from rmkit.training.run_record import check_settings, write_run
+from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
+from rmkit.training.trainer import JudgeTrainer
+from rmkit.training.validation import SynchronisedEngine, unwrap, validate
+
+logger = logging.getLogger(__name__)
+
+
+def train_judge(settings: TrainingSettings) -> dict[str, Any]:
+    """Train a judge and write its folder; a run that was killed resumes from its last checkpoint.
+
+    Args:
+        settings: From `rmkit.training.settings.read_settings`.
+
+    Returns:
+        Figures of the run: steps, rows, the last validation metrics. For a folder that is complete already,
+        just its path under `complete`.
+
+    Raises:
+        DataError: If the data folder is not complete, no row is left, or the folder was started with other
+            settings.
+        TokenizerError: If the tokenizer can't tell the rubric's scores apart.
+    """
+    started = time.time()
+    args, folder = settings.training, Path(str(settings.training.output_dir))
+    data_folder = Path(settings.data.data)
+    manifest = _read_manifest(data_folder)
+    rubric = Rubric.from_dict(manifest["rubric"], f"{data_folder}/manifest.json: rubric")
+    record = {
+        "options": settings.given,
+        "loss": {**vars(settings.loss), **_as_dict(settings.loss.settings())},
+        "data_manifest_sha256": sha256_file(data_folder / "manifest.json"),
+        "deepspeed_config": _deepspeed_config(args),
+        "world_size": args.world_size,
+    }
+    with args.main_process_first(desc="settings"):
+        check_settings(folder, record)
+    if (folder / FILE_NAME).exists():
+        return {"complete": str(folder)}
+    tokenizer = AutoTokenizer.from_pretrained(settings.model.model, revision=settings.model.revision)
+    encoder = JudgeEncoder(tokenizer, rubric)
+    rows = {name: _read_rows(data_folder / f"{name}.jsonl") for name in ("train", "validation")}
+    max_length, truncate = settings.data.max_length, settings.data.truncate_turns
+    datasets = {
+        name: ExampleDataset(encoder, part, max_length, truncate, f"encode {name}") if part else None
+        for name, part in rows.items()
+    }
+    if datasets["train"] is None:
+        raise DataError(f"{data_folder}/train.jsonl has no rows")
+    if datasets["validation"] is None:
+        _train_without_validation(args)
+    model = load_trainable(settings.model, args)
+    judge = _validation_judge(model, encoder, max_length, truncate)
+    scored = rows["validation"][: settings.data.validation_rows]
+    trainer = JudgeTrainer(
+        model=model,
+        args=args,
+        train_dataset=datasets["train"],
+        eval_dataset=datasets["validation"],
+        processing_class=tokenizer,
+        data_collator=JudgeCollator(_pad_id(tokenizer, encoder), settings.loss.settings()),
+        loss_settings=settings.loss.settings(),
+        validate=(lambda: validate(judge, scored, shard=not is_deepspeed_zero3_enabled())) if scored else None,
+    )
+    result = trainer.train(resume_from_checkpoint=find_checkpoint(folder))
+    figures: dict[str, Any] = {
+        "steps": trainer.state.global_step,
+        "rows": {name: len(part) for name, part in datasets.items() if part is not None},
+        "skipped": {name: dict(part.skipped) for name, part in datasets.items() if part is not None},
+        "truncated": {name: part.truncated for name, part in datasets.items() if part is not None},
+        "train_loss": result.training_loss,
+        "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
+        "log": trainer.state.log_history,
+    }
+    metrics = trainer.evaluate() if datasets["validation"] is not None else {}
+    figures["metrics"] = {name: value for name, value in metrics.items() if name.startswith("eval_")}
+    save_weights(trainer, settings.model, folder)
+    if trainer.is_world_process_zero():
+        write_run(folder, record, figures, started)
+        save_judge(
+            folder,
+            encoder,
+            tokenizer,
+            max_length,
+            settings.loss.settings(),
+            settings.model.model,
+            record["data_manifest_sha256"],
+            figures["metrics"],
+        )
+    if distributed.is_initialized():
+        distributed.barrier()
+    return figures
+
+
+def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn.Module:
+    """Load the model to train, with LoRA adapters where asked.
+
+    `args` must exist already: under ZeRO-3 that is what splits the weights while they are loaded.
+
+    Raises:
+        ValueError: If adapters are asked for and peft finds no module for them.
+    """
+    dtype = "float32" if settings.dtype == "auto" and args.use_cpu else settings.dtype
+    model = AutoModelForCausalLM.from_pretrained(
+        settings.model,
+        revision=settings.revision,
+        dtype=dtype,
+        attn_implementation=settings.attn_implementation,
+        use_safetensors=True,
+    )
+    model.config.use_cache = False
+    if not settings.lora:
+        return model
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 (only where LoRA is used)
+
+    names = settings.lora_target_modules
+    targets = names if names == "all-linear" else [name.strip() for name in names.split(",")]
+    if args.gradient_checkpointing:
+        model.enable_input_require_grads()
+    lora = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, lora)
+
+
+def find_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end, or None."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return None if newest is None else str(newest)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / "manifest.json").is_file():
+        raise DataError(
+            f"{folder} has no manifest.json, so it is not a complete data folder; run data_prep/prepare.py"
+        )
+    manifest = read_json(folder / "manifest.json")
+    for name, entry in manifest["files"].items():
+        if name.endswith(".jsonl") and sha256_file(folder / name) != entry["sha256"]:
+            raise DataError(f"{folder / name} is not the file that manifest.json describes; prepare the folder anew")
+    return manifest
+
+
+def _read_rows(path: Path) -> list[RatedResponse]:
+    if not path.is_file():
+        return []
+    return [RatedResponse.from_dict(record, where) for where, record in read_jsonl(path)]
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, encoder: JudgeEncoder) -> int:
+    return encoder.prompts.end_of_turn_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+
+
+def _validation_judge(model: nn.Module, encoder: JudgeEncoder, max_length: int, truncate: bool) -> Judge:
+    engine = TransformersEngine(unwrap(model), max_length=max_length)
+    if is_deepspeed_zero3_enabled() and distributed.is_initialized():
+        return Judge(encoder, SynchronisedEngine(engine), truncate=truncate, max_length=max_length)
+    return Judge(encoder, engine, truncate=truncate, max_length=max_length)
+
+
+def _train_without_validation(args: JudgeTrainingArguments) -> None:
+    logger.warning("no validation rows: training without validation, and the last weights are exported")
+    args.eval_strategy = "no"
+    args.load_best_model_at_end = False
+
+
+def _deepspeed_config(args: JudgeTrainingArguments) -> Any:
+    if args.deepspeed is None or isinstance(args.deepspeed, dict):
+        return args.deepspeed
+    return json.loads(Path(args.deepspeed).read_text("utf-8"))
+
+
+def _as_dict(loss: Any) -> dict[str, Any]:
+    return {name: getattr(loss, name) for name in loss.__dataclass_fields__}

@@ -1,0 +1,100 @@
+"""`settings.json` and `run.json`: what a run was told, and what came of it."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmkit import __version__
+from rmkit.errors import DataError
+from rmkit.manifest import read_json, write_json
+
+SETTINGS_FILE = "settings.json"
+RUN_FILE = "run.json"
+
+_FREE = {"logging_steps", "logging_strategy", "report_to", "run_name", "save_total_limit", "disable_tqdm", "log_level"}
+"""Options that change no number, so that a run may be resumed with others."""
+
+_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "peft", "tokenizers", "datasets")
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Compare with the settings that a folder was started with; the first run writes them down.
+
+    Raises:
+        DataError: If a setting differs, naming it and both values.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(settings))
+        return
+    before = {key: value for key, value in read_json(path).items() if key != "format_version"}
+    for key in sorted(set(before) | set(settings)):
+        old, new = before.get(key), settings.get(key)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed = sorted(o for o in set(old) | set(new) if old.get(o) != new.get(o) and o not in _FREE)
+            if not changed:
+                continue
+            key, old, new = changed[0], old.get(changed[0]), new.get(changed[0])
+        raise DataError(
+            f"{folder} was started with {key}={old!r} and is now told {key}={new!r}; resume it with the settings "
+            "it has, or choose another output_dir"
+        )
+
+
+def write_run(folder: Path, settings: Mapping[str, Any], figures: Mapping[str, Any], started: float) -> None:
+    """Write `run.json`: settings, figures, versions, commit, device, times and memory.
+
+    Args:
+        folder: The judge folder.
+        settings: As in `check_settings`.
+        figures: What the run found, such as its last metrics and row counts.
+        started: `time.time()` at the start.
+    """
+    write_json(
+        folder / RUN_FILE,
+        {
+            "settings": dict(settings),
+            **figures,
+            "versions": {"rmkit": __version__, "python": platform.python_version(), **_versions()},
+            "commit": _commit(),
+            "command": sys.argv,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "seconds": round(time.time() - started, 1),
+            "peak_memory_bytes": _peak_memory(),
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
+    return {name: metadata.version(name) for name in _PACKAGES if name in installed}
+
+
+def _commit() -> str | None:
+    """The commit of the clone that runs, with `-dirty` where files differ; None outside a clone."""
+    folder = Path(__file__).resolve().parent
+    try:
+        describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

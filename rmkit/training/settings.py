@@ -1,0 +1,200 @@
+"""Settings of a training run: what we add to transformers' TrainingArguments, from YAML and the command line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from rmkit.errors import DataError
+from rmkit.losses import PRESETS, LossSettings
+
+
+@dataclass
+class DataArguments:
+    """Which rows are trained on."""
+
+    data: str = field(metadata={"help": "Folder that data_prep/prepare.py wrote; its rubric becomes the judge's."})
+    max_length: int = field(
+        default=2048,
+        metadata={"help": "Most tokens of prompt and score sequence; longer rows are left out and counted."},
+    )
+    truncate_turns: bool = field(
+        default=False,
+        metadata={"help": "Leave out the oldest turns of a conversation that is too long, and count it."},
+    )
+    validation_rows: int = field(
+        default=512,
+        metadata={"help": "Validation rows that are scored for MAE and pair accuracy (all count in the loss)."},
+    )
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    model: str = field(metadata={"help": "Folder or hub id of a causal language model with safetensors weights."})
+    revision: str | None = field(default=None, metadata={"help": "Revision of the hub id, best a commit hash."})
+    dtype: str = field(
+        default="auto", metadata={"help": "Weights while training: auto (the checkpoint's), float32 or bfloat16."}
+    )
+    attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2."})
+    lora: bool = field(default=False, metadata={"help": "Train LoRA adapters; they are merged into the judge folder."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters: alpha / r."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the adapters, in [0, 1)."})
+    lora_target_modules: str = field(
+        default="all-linear", metadata={"help": "Modules that get an adapter: all-linear, or names with commas."}
+    )
+
+
+@dataclass
+class LossArguments:
+    """How a near miss is told from a far one; each option overrides the preset's."""
+
+    preset: str = field(default="paper", metadata={"help": f"Loss preset: {', '.join(PRESETS)}."})
+    loss: str | None = field(default=None, metadata={"help": "ce (cross entropy alone) or dist2."})
+    alpha: float | None = field(default=None, metadata={"help": "Weight of the score term."})
+    tau: float | None = field(default=None, metadata={"help": "Temperature of the target over scores, above 0."})
+    distance: str | None = field(default=None, metadata={"help": "squared or absolute."})
+    normalize: str | None = field(default=None, metadata={"help": "full (whole vocabulary) or scale (legal scores)."})
+    reduction: str | None = field(default=None, metadata={"help": "Divide the score term by tokens or by scores."})
+    place_weights: bool | None = field(default=None, metadata={"help": "Weigh a digit by its place in the score."})
+
+    def settings(self) -> LossSettings:
+        """The preset with what was overridden.
+
+        Raises:
+            ValueError: For an unknown preset or an option that does not exist.
+        """
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset={self.preset!r} is unknown; choose {', '.join(PRESETS)}")
+        given = {name: value for name, value in vars(self).items() if name != "preset" and value is not None}
+        return replace(PRESETS[self.preset], **given)
+
+
+@dataclass
+class JudgeTrainingArguments(TrainingArguments):
+    """TrainingArguments with the defaults that suit a judge."""
+
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: a batch has columns of its own."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep besides the best one."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Export the best checkpoint, not the last."})
+    metric_for_best_model: str | None = field(
+        default="eval_loss", metadata={"help": "eval_loss, eval_pair_accuracy, eval_mae or eval_mae_ATTRIBUTE."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN loss is shown as it is."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the log."})
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything a run is told, parsed.
+
+    Args:
+        data: Rows.
+        model: Model.
+        loss: Loss.
+        training: transformers' own arguments.
+        given: What the YAML file and the command line said, by option; resuming compares it.
+    """
+
+    data: DataArguments
+    model: ModelArguments
+    loss: LossArguments
+    training: JudgeTrainingArguments
+    given: dict[str, Any]
+
+
+def build_parser() -> HfArgumentParser:
+    """The parser of `train/train.py`, which also knows all of transformers' TrainingArguments."""
+    parser = HfArgumentParser(
+        [DataArguments, ModelArguments, LossArguments, JudgeTrainingArguments],
+        allow_abbrev=False,
+        description="Train a judge: a language model that writes score sequences.",
+        epilog="Example: torchrun --nproc_per_node 8 train/train.py --config train/configs/helpsteer2_llama31_8b.yaml "
+        "--learning_rate 5e-6. Launch with torchrun, deepspeed or accelerate launch; one process needs none of them.",
+    )
+    parser.add_argument("--config", help="YAML file with any of the options below, without the dashes.")
+    return parser
+
+
+def read_settings(argv: Sequence[str]) -> TrainingSettings:
+    """Parse `--config FILE.yaml` and what follows it on the command line, which wins.
+
+    Raises:
+        DataError: If the file can't be read or is no flat mapping.
+        SystemExit: For an unknown option (with the nearest known one) or a value that does not fit, as
+            argparse does.
+    """
+    parser = build_parser()
+    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} - {"h", "help"}
+    config_file, rest = _split_config(list(argv))
+    from_file = _read_yaml(Path(config_file)) if config_file else {}
+    from_line = _given_options(rest)
+    for source, options in ((config_file or "", from_file), ("the command line", from_line)):
+        for option in options:
+            if option not in known:
+                nearest = difflib.get_close_matches(option, known, n=1)
+                hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+                parser.error(f"unknown option {option!r} in {source}{hint}")
+    words = [word for option, value in from_file.items() for word in _as_words(option, value)]
+    try:
+        data, model, loss, training = parser.parse_args_into_dataclasses([*words, *rest], look_for_args_file=False)[:4]
+        loss.settings()
+    except ValueError as error:
+        parser.error(str(error))
+    given = {**from_file, **from_line}
+    return TrainingSettings(data, model, loss, training, dict(sorted(given.items())))
+
+
+def _split_config(argv: list[str]) -> tuple[str | None, list[str]]:
+    config, rest = None, []
+    words = iter(argv)
+    for word in words:
+        if word == "--config":
+            config = next(words, None)
+        elif word.startswith("--config="):
+            config = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    return config, rest
+
+
+def _given_options(words: Sequence[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    name = None
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            options[name] = value if equals else "true"
+        elif name is not None:
+            options[name] = word if options[name] == "true" else f"{options[name]} {word}"
+    options.pop("local_rank", None)  # the deepspeed launcher hands it over; it is no setting
+    return options
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"config {path}: {error}") from error
+    if not isinstance(options, dict):
+        raise DataError(f"config {path}: expected 'option: value' lines, found {type(options).__name__}")
+    return {str(option): value for option, value in options.items() if value is not None}
+
+
+def _as_words(option: str, value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [f"--{option}", *map(str, value)]
+    if isinstance(value, dict):
+        return [f"--{option}", json.dumps(value)]
+    return [f"--{option}", str(value)]

@@ -1,0 +1,97 @@
+"""transformers' Trainer with the judge's loss, and no other change that it could avoid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from rmkit.losses import LossSettings
+from rmkit.training.head import completion_logits, loss_terms
+
+
+class JudgeTrainer(Trainer):
+    """Trains on batches of `JudgeCollator`.
+
+    The loss of a step is `sum(CE) / tokens + alpha * sum(w * score loss) / D`, with sums and counts over all
+    micro-batches and all ranks of the step, so that it does not depend on how a batch is split.
+
+    Args:
+        loss_settings: The loss.
+        validate: Called at every evaluation, on every rank; its figures join the metrics with the prefix
+            `eval_`.
+        **kwargs: As for `Trainer`.
+
+    Raises:
+        ValueError: Where transformers would fall back to DataParallel (several GPUs, one process).
+    """
+
+    def __init__(
+        self, *, loss_settings: LossSettings, validate: Callable[[], Mapping[str, float]] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"one process sees {self.args.n_gpu} GPUs; launch with torchrun --nproc_per_node {self.args.n_gpu} "
+                "train/train.py ..., or set CUDA_VISIBLE_DEVICES to one of them"
+            )
+        self.loss_settings = loss_settings
+        self.validate = validate
+        self.model_accepts_loss_kwargs = True  # the loss is divided by global counts, so Trainer must not rescale it
+        self._parts: dict[str, torch.Tensor] = {}
+        self._parts_since = 0
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
+        """Tokens and place weights of one step, over all micro-batches and ranks: float32, shape (2,)."""
+        tokens = sum(int(batch["labels"].ne(-100).sum()) for batch in batch_samples)
+        weights = sum(float(batch["score_weights"].sum()) for batch in batch_samples)
+        counts = torch.tensor([[tokens, weights]], dtype=torch.float32, device=device)
+        return self.accelerator.gather(counts).sum(0)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """This micro-batch's share of the step's loss, times the ranks, since gradients are averaged over them."""
+        counts = num_items_in_batch
+        if not isinstance(counts, torch.Tensor):
+            counts = self._get_num_items_in_batch([inputs], inputs["labels"].device)
+        tokens, weights = counts.clamp(min=1)
+        terms = loss_terms(completion_logits(model, inputs), inputs, self.loss_settings)
+        divisor = tokens if self.loss_settings.reduction == "tokens" else weights
+        token_loss = terms.token_sum / tokens * self.accelerator.num_processes
+        score_loss = terms.score_sum / divisor * self.accelerator.num_processes
+        if model.training:
+            self._note("loss_tokens", token_loss)
+            self._note("loss_scores", score_loss)
+        loss = token_loss + self.loss_settings.alpha * score_loss
+        return (loss, {}) if return_outputs else loss
+
+    def _note(self, name: str, value: torch.Tensor) -> None:
+        if not self._parts:
+            self._parts_since = self.state.global_step
+        self._parts[name] = self._parts.get(name, torch.zeros_like(value, requires_grad=False)) + value.detach()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with both terms of the training loss beside it, averaged over the steps since the last line."""
+        if "loss" in logs and self._parts:
+            steps = max(self.state.global_step - self._parts_since, 1)
+            for name, value in self._parts.items():
+                logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / steps
+            self._parts.clear()
+        super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The validation loss, and the figures of `validate`."""
+        metrics = super().evaluate(*args, **kwargs)
+        if self.validate is not None:
+            figures = {f"eval_{name}": value for name, value in self.validate().items()}
+            self.log(dict(figures))
+            metrics.update(figures)
+        return metrics

@@ -1,0 +1,41 @@
+"""Train a judge on a prepared data folder, under DeepSpeed ZeRO or in one process.
+
+    torchrun --nproc_per_node 2 train/train.py --config train/configs/smoke.yaml
+
+The same command resumes a run that was stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.training.run import train_judge
+from rmkit.training.settings import read_settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train, and print where the judge lies."""
+    try:
+        settings = read_settings(sys.argv[1:] if argv is None else argv)
+        args = settings.training
+        logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR)
+        figures = train_judge(settings)
+    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    if args.process_index > 0:
+        return 0
+    if "complete" in figures:
+        print(f"{figures['complete']} is complete already; choose another output_dir to train anew")
+        return 0
+    print(f"trained {figures['steps']} steps on {figures['rows']['train']} rows (skipped: {figures['skipped']})")
+    for name, value in figures["metrics"].items():
+        print(f"  {name.removeprefix('eval_')}: {value:.4f}")
+    print(f"judge: {args.output_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
