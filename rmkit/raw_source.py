@@ -1,0 +1,93 @@
+"""Where raw records come from: a file, or a split on the Hugging Face hub at a pinned revision."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+
+from rmkit.data.dataset import Dataset
+from rmkit.errors import DataError
+from rmkit.manifest import sha256_file
+from rmkit.raw_files import SUFFIXES, RawRecord, read_records
+
+
+@dataclass(frozen=True, slots=True)
+class RawSource:
+    """Raw records and where they come from.
+
+    Args:
+        name: The file's name without its folder, or the hub id.
+        revision: The hub revision; None for a file.
+        sha256: The file's hash; None for the hub, where the revision says it.
+        records: The records, to be read once.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str | None
+    records: Iterator[RawRecord]
+
+    def to_dict(self) -> dict[str, str | None]:
+        """The origin as it stands in a manifest."""
+        return {"name": self.name, "revision": self.revision, "sha256": self.sha256}
+
+
+def open_source(dataset: Dataset, given: str | None = None) -> RawSource:
+    """Open a data set's raw records.
+
+    Args:
+        dataset: Which data set they are of.
+        given: A file, or a hub id `owner/name@revision`. The data set's own hub id needs no revision: the adapter
+            pins it. None means that id.
+
+    Raises:
+        DataError: If there is no such file, the hub id pins no revision, or either can't be read.
+    """
+    if given is not None:
+        path = Path(given)
+        if path.is_file():
+            return RawSource(path.name, None, sha256_file(path), read_records(path, numeric=dataset.scales))
+        if path.is_dir():
+            raise DataError(f"input {given} is a folder; give one of its files ({', '.join(SUFFIXES)})")
+        if path.name.removesuffix(".gz").endswith(SUFFIXES):
+            raise DataError(f"input {given}: there is no such file")
+    hub_id, revision = split_hub_id(given or dataset.hub_id)
+    if revision is None:
+        if hub_id != dataset.hub_id:
+            raise DataError(f"input {hub_id}: pin a revision, so that a rerun gives the same rows: {hub_id}@REVISION")
+        revision = dataset.revision
+    return RawSource(hub_id, revision, None, read_hub(hub_id, revision, dataset.split))
+
+
+def split_hub_id(text: str) -> tuple[str, str | None]:
+    """Take `owner/name@revision` apart; the revision is None where none is given.
+
+    Raises:
+        DataError: If it is no hub id.
+    """
+    match = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", text, re.ASCII)
+    if not match:
+        raise DataError(f"input {text}: neither a file nor a hub id; a hub id is owner/name or owner/name@revision")
+    return match[1], match[2]
+
+
+def read_hub(hub_id: str, revision: str | None, split: str) -> Iterator[RawRecord]:
+    """Read a split from the hub, or from a local copy of a hub repository; a record's line is its row, from 1.
+
+    The split is downloaded once and memory-mapped, so memory use does not grow with it. No code from there is run.
+
+    Raises:
+        DataError: At once, if it can't be loaded.
+    """
+    try:
+        rows = datasets.load_dataset(hub_id, revision=revision, split=split)
+    except Exception as error:  # offline, unknown id, no such split, broken data: they share no base
+        raise DataError(
+            f"split {split!r} of {hub_id} at revision {revision} can't be loaded ({type(error).__name__}: {error}); "
+            "check the network and HF_TOKEN, or download the file and give its path"
+        ) from error
+    return (RawRecord(number, dict(row)) for number, row in enumerate(rows, start=1))
