@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from rmkit.jsonl import write_jsonl
+from rmkit.manifest import sha256_file, write_json
+from rmkit.rubric import Attribute, Rubric
+from rmkit.schema import Judgment, Message, PreferencePair
+from rmkit.scores import ScoreDistribution, aggregate
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -22,3 +30,48 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip("the reference folder ../shared is not here")
     return path
+
+
+@pytest.fixture
+def write_scoring() -> Callable[..., Path]:
+    """Writes a finished scoring folder for rows of (id, subset, chosen, rejected).
+
+    A side is an expected score from 1 to 5, put on the two scores around it, or None: a failed judgement.
+    """
+    rubric = Rubric("one", (Attribute("quality", "Quality"),))
+
+    def judge(score: float | None) -> Judgment:
+        if score is None:
+            return Judgment({}, None, error="the prompt is too long")
+        low = min(int(score), 4)
+        mass = {low: low + 1 - score, low + 1: score - low}
+        distribution = ScoreDistribution((1, 2, 3, 4, 5), tuple(mass.get(v, 0.0) for v in range(1, 6)))
+        return Judgment({"quality": distribution}, aggregate(rubric, {"quality": distribution}), prompt_tokens=9)
+
+    def write(
+        folder: Path, rows: Iterable[tuple[Any, ...]], metadata: dict[str, dict[str, Any]] | None = None
+    ) -> Path:
+        pairs, records = [], []
+        for row_id, subset, *scores in rows:
+            conversation = (Message("user", f"Question {row_id}"),)
+            extra = (metadata or {}).get(row_id, {})
+            pairs.append(PreferencePair(row_id, subset, conversation, ("Good.",), ("Bad.",), extra))
+            for side, score in zip(("chosen", "rejected"), scores, strict=True):
+                records.append({"id": row_id, "side": side, "index": 0, **judge(score).to_dict()})
+        folder.mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / "pairs.jsonl", (pair.to_dict() for pair in pairs))
+        write_jsonl(folder / "scores.jsonl", records)
+        manifest = {
+            "judge": "tiny",
+            "engine": "none",
+            "rubric": rubric.to_dict(),
+            "input": "pairs.jsonl",
+            "input_sha256": sha256_file(folder / "pairs.jsonl"),
+            "records": len(records),
+            "errors": sum(record["error"] is not None for record in records),
+            "truncated": 0,
+        }
+        write_json(folder / "manifest.json", manifest)
+        return folder
+
+    return write

@@ -1,0 +1,1 @@
+"""Benchmarks: scores in, figures with their uncertainty out. No engine and no torch."""

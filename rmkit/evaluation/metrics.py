@@ -1,0 +1,214 @@
+"""Figures of judged pairs: counts, accuracy under both tie conventions, reliability, agreement with truth.
+
+Two policies live here. A tie counts a half (`ties_half`) or nothing (`ties_zero`); both are always given. A
+pair without a verdict, because a side failed or was not scored, is counted as an error and as wrong in both:
+left out, it would flatter a judge that fails on hard pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from rmkit.errors import DataError
+from rmkit.evaluation.outcomes import READOUT_TOLERANCES, Outcome
+from rmkit.evaluation.records import SIDES, Scoring
+
+TIE_CREDITS = {"ties_half": 0.5, "ties_zero": 0.0}
+"""What a tie counts, per convention. `ties_half` stands first in reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many of n pairs were won, tied, lost and not judged; n = wins + ties + losses + errors.
+
+    `truncated` are the pairs with a side whose conversation was cut; they are among the others.
+    """
+
+    n: int
+    wins: int
+    ties: int
+    losses: int
+    errors: int
+    truncated: int
+
+    @property
+    def judged(self) -> int:
+        """Pairs with a verdict."""
+        return self.n - self.errors
+
+    def accuracy(self) -> dict[str, float]:
+        """Accuracy per tie convention; errors count as wrong. n must not be 0.
+
+        Example:
+            >>> Counts(n=10, wins=6, ties=2, losses=1, errors=1, truncated=0).accuracy()
+            {'ties_half': 0.7, 'ties_zero': 0.6}
+        """
+        return {name: (self.wins + credit * self.ties) / self.n for name, credit in TIE_CREDITS.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts and the tie rate (ties / n)."""
+        return {
+            "n": self.n,
+            "judged": self.judged,
+            "wins": self.wins,
+            "ties": self.ties,
+            "losses": self.losses,
+            "errors": self.errors,
+            "truncated": self.truncated,
+            "tie_rate": self.ties / self.n,
+        }
+
+
+def count_outcomes(outcomes: Sequence[Outcome], readout: str | None = None) -> Counts:
+    """Counts of the verdicts: those of the judge's aggregates, or of a read-out of the distributions."""
+    verdicts = [o.verdict if readout is None else o.by_readout[readout] for o in outcomes]
+    return Counts(
+        n=len(verdicts),
+        wins=verdicts.count(1),
+        ties=verdicts.count(0),
+        losses=verdicts.count(-1),
+        errors=verdicts.count(None),
+        truncated=sum(o.truncated for o in outcomes),
+    )
+
+
+def accuracy_by_readout(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    """Accuracy under both tie conventions for each read-out of the distributions."""
+    return {readout: count_outcomes(outcomes, readout).accuracy() for readout in READOUT_TOLERANCES}
+
+
+def weighted_mean(figures: Sequence[Any], weights: Sequence[float]) -> Any:
+    """Weighted mean of numbers, of arrays, or of dicts of them, leaf by leaf.
+
+    A leaf that is None is left out, with its weight; if all are None, so is the mean.
+
+    Example:
+        >>> weighted_mean([{"a": 1.0, "b": None}, {"a": 0.0, "b": 0.5}], [3, 1])
+        {'a': 0.75, 'b': 0.5}
+    """
+    if isinstance(figures[0], Mapping):
+        return {key: weighted_mean([figure[key] for figure in figures], weights) for key in figures[0]}
+    known = [(figure, weight) for figure, weight in zip(figures, weights, strict=True) if figure is not None]
+    if not known:
+        return None
+    return sum(figure * weight for figure, weight in known) / sum(weight for _, weight in known)
+
+
+def mean_probability(outcomes: Sequence[Outcome]) -> float | None:
+    """Mean of P(chosen > rejected) over the judged pairs; None without one."""
+    probabilities = [o.probability for o in outcomes if o.probability is not None]
+    return float(np.mean(probabilities)) if probabilities else None
+
+
+def margin_histogram(outcomes: Sequence[Outcome], bins: int = 40) -> dict[str, Any]:
+    """How far apart the aggregates are, chosen minus rejected, over the judged pairs.
+
+    Returns:
+        `mean` and `median` (None without judged pairs), and `edges` (bins + 1, 0 in the middle) with `counts`.
+    """
+    margins = np.array([o.margin for o in outcomes if o.margin is not None])
+    if not len(margins):
+        return {"mean": None, "median": None, "edges": [], "counts": []}
+    reach = float(np.abs(margins).max()) or 1.0
+    counts, edges = np.histogram(margins, bins=bins, range=(-reach, reach))
+    return {
+        "mean": float(margins.mean()),
+        "median": float(np.median(margins)),
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+    }
+
+
+def reliability(outcomes: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
+    """Whether the judge's confidence in a pair is earned, over the judged pairs.
+
+    The confidence is max(P, 1 - P), P = P(chosen > rejected), between 0.5 and 1: how sure the judge is of the
+    side that it prefers. Right is P > 0.5; P = 0.5 is half right.
+
+    Returns:
+        `bins`, equally wide, empty ones left out: `low`, `high`, `n`, mean `confidence`, `accuracy`; and
+        `expected_calibration_error`, the mean of |accuracy - confidence| over bins weighted by n, or None.
+    """
+    probabilities = np.array([o.probability for o in outcomes if o.probability is not None])
+    if not len(probabilities):
+        return {"bins": [], "expected_calibration_error": None}
+    confidences = np.maximum(probabilities, 1 - probabilities)
+    right = np.where(np.isclose(probabilities, 0.5, rtol=0, atol=1e-12), 0.5, probabilities > 0.5)
+    edges = np.linspace(0.5, 1.0, bins + 1)
+    places = np.clip(np.digitize(confidences, edges) - 1, 0, bins - 1)
+    rows, error = [], 0.0
+    for place in np.unique(places):
+        inside = places == place
+        confidence, accuracy = float(confidences[inside].mean()), float(right[inside].mean())
+        error += float(inside.mean()) * abs(accuracy - confidence)
+        rows.append(
+            {
+                "low": float(edges[place]),
+                "high": float(edges[place + 1]),
+                "n": int(inside.sum()),
+                "confidence": confidence,
+                "accuracy": accuracy,
+            }
+        )
+    return {"bins": rows, "expected_calibration_error": error}
+
+
+def attribute_figures(scoring: Scoring) -> dict[str, dict[str, Any]]:
+    """Figures per attribute, over the judged responses of the pairs.
+
+    Returns:
+        For each attribute: `n` responses; the mean expected score of each side, `chosen_mean` and
+        `rejected_mean`; `outside_mass`, the mean probability outside the scale; and against the true scores
+        of pairs that have them (metadata `chosen_true_scores`, `rejected_true_scores`): their number
+        `n_true`, Spearman's rank correlation `spearman` with the expected score, and the mean absolute error
+        `mae` of it. A figure that can't be computed is None.
+    """
+    figures = {}
+    for key in scoring.rubric.keys:
+        means: dict[str, list[float]] = {side: [] for side in SIDES}
+        outside, expected, true = [], [], []
+        for pair in scoring.pairs:
+            for side in SIDES:
+                judgment = scoring.judgments.get((pair.id, side, 0))
+                if judgment is None or judgment.error is not None:
+                    continue
+                distribution = judgment.attributes[key]
+                means[side].append(distribution.mean)
+                outside.append(distribution.outside_mass)
+                score = _true_scores(pair.metadata, side, pair.id).get(key)
+                if score is not None:
+                    expected.append(distribution.mean)
+                    true.append(float(score))
+        figures[key] = {
+            "n": len(outside),
+            "chosen_mean": _mean(means["chosen"]),
+            "rejected_mean": _mean(means["rejected"]),
+            "outside_mass": _mean(outside),
+            "n_true": len(true),
+            "spearman": _spearman(expected, true),
+            "mae": _mean(np.abs(np.subtract(expected, true))),
+        }
+    return figures
+
+
+def _true_scores(metadata: Any, side: str, pair_id: str) -> dict[str, float]:
+    scores = metadata.get(f"{side}_true_scores") or {}
+    if not isinstance(scores, dict):
+        raise DataError(f"pair {pair_id!r}: {side}_true_scores must map attribute keys to scores, found {scores!r}")
+    return scores
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _spearman(expected: Sequence[float], true: Sequence[float]) -> float | None:
+    # A constant side has no ranks to correlate.
+    if len(set(expected)) < 2 or len(set(true)) < 2:
+        return None
+    return float(spearmanr(expected, true).statistic)

@@ -1,0 +1,170 @@
+"""Scoring folders: what `evaluate/score_pairs.py` wrote, read and checked once, where it enters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmkit.errors import DataError
+from rmkit.jsonl import read_jsonl
+from rmkit.manifest import read_json, sha256_file
+from rmkit.rubric import Rubric
+from rmkit.schema import Judgment, PreferencePair
+
+SIDES = ("chosen", "rejected")
+
+ResponseKey = tuple[str, str, int]
+"""Pair id, side and index of one response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """One judge's judgements of one file of pairs.
+
+    Args:
+        pairs: All pairs to report on, in file order.
+        judgments: Judgement per response. A response without one was not scored.
+        rubric: The rubric that the judge used.
+        manifest: The scoring folder's manifest.
+        scores_sha256: SHA-256 of `scores.jsonl`.
+        notes: What a reader of the figures must know, a sentence each.
+    """
+
+    pairs: tuple[PreferencePair, ...]
+    judgments: Mapping[ResponseKey, Judgment]
+    rubric: Rubric
+    manifest: Mapping[str, Any]
+    scores_sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_scoring(scores: Path, pairs: Path | None = None) -> Scoring:
+    """Read a finished scoring folder and the pairs that it scored.
+
+    Args:
+        scores: Folder with `scores.jsonl` and `manifest.json`.
+        pairs: The pairs file, or a folder that `data_prep/prepare.py` wrote. Without it, the copy
+            `pairs.jsonl` in the scoring folder is read.
+
+    Raises:
+        DataError: If the folder is unfinished, its files don't fit together, or no pair was scored.
+    """
+    if not (scores / "manifest.json").is_file():
+        raise DataError(
+            f"{scores}: no manifest.json, so scoring has not ended here; "
+            "run evaluate/score_pairs.py again with the same command"
+        )
+    manifest = read_json(scores / "manifest.json")
+    if "rubric" not in manifest:
+        raise DataError(f"{scores / 'manifest.json'}: field 'rubric' is missing; this is no scoring folder")
+    rubric = Rubric.from_dict(manifest["rubric"], f"{scores / 'manifest.json'}: rubric")
+    judgments = read_judgments(scores / "scores.jsonl", rubric)
+    if manifest.get("records", len(judgments)) != len(judgments):
+        raise DataError(
+            f"{scores / 'scores.jsonl'}: {len(judgments)} records, but the manifest says {manifest['records']}; "
+            "the file was changed after scoring: score again into a new folder"
+        )
+    file = _find_pairs(scores, pairs)
+    rows = read_pairs(file)
+    return Scoring(
+        pairs=tuple(rows),
+        judgments=judgments,
+        rubric=rubric,
+        manifest=manifest,
+        scores_sha256=sha256_file(scores / "scores.jsonl"),
+        notes=tuple(_compare_files(file, rows, judgments, manifest, given=pairs is not None)),
+    )
+
+
+def read_pairs(path: Path) -> list[PreferencePair]:
+    """Read all rows of a `pairs.jsonl`.
+
+    Raises:
+        DataError: For a broken row, an id that stands twice, or a file without rows.
+    """
+    pairs: dict[str, PreferencePair] = {}
+    for where, record in read_jsonl(path):
+        pair = PreferencePair.from_dict(record, where)
+        if pair.id in pairs:
+            raise DataError(f"{where}: id {pair.id!r} stands twice; ids must be unique within the file")
+        pairs[pair.id] = pair
+    if not pairs:
+        raise DataError(f"{path}: no pairs, so there is nothing to report on")
+    return list(pairs.values())
+
+
+def read_judgments(path: Path, rubric: Rubric) -> dict[ResponseKey, Judgment]:
+    """Read all records of a `scores.jsonl`, by pair id, side and index.
+
+    Raises:
+        DataError: For a record that is broken, stands twice, or does not fit the rubric.
+    """
+    judgments: dict[ResponseKey, Judgment] = {}
+    for where, record in read_jsonl(path):
+        try:
+            key = (str(record["id"]), record["side"], record["index"])
+            judgment = Judgment.from_dict(record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{where}: not a record of score_pairs.py ({error!r})") from error
+        if key[1] not in SIDES or not isinstance(key[2], int):
+            raise DataError(
+                f"{where}: side {key[1]!r}, index {key[2]!r}: expected 'chosen' or 'rejected' and a number"
+            )
+        if key in judgments:
+            raise DataError(f"{where}: {key[0]!r}, {key[1]} {key[2]} stands twice; score again into a new folder")
+        if judgment.error is None:
+            _check_judgment(judgment, rubric, where)
+        judgments[key] = judgment
+    return judgments
+
+
+def _check_judgment(judgment: Judgment, rubric: Rubric, where: str) -> None:
+    """A record without an error must be a judgement: all attributes, real distributions, a finite aggregate."""
+    if not isinstance(judgment.aggregate, int | float) or not math.isfinite(judgment.aggregate):
+        raise DataError(f"{where}: aggregate {judgment.aggregate!r} without an error; expected a finite number")
+    for attribute in rubric.attributes:
+        if attribute.key not in judgment.attributes:
+            raise DataError(f"{where}: no distribution for {attribute.key!r}, which the manifest's rubric has")
+        distribution = judgment.attributes[attribute.key]
+        if distribution.values != tuple(attribute.values) or len(distribution.probabilities) != len(attribute.values):
+            raise DataError(
+                f"{where}: {attribute.key!r} has scores {list(distribution.values)} with "
+                f"{len(distribution.probabilities)} probabilities; the rubric's scale is "
+                f"{attribute.minimum}-{attribute.maximum}"
+            )
+        # Written so that NaN fails too.
+        if not abs(sum(distribution.probabilities) - 1) <= 1e-3 or min(distribution.probabilities) < 0:
+            raise DataError(f"{where}: the probabilities of {attribute.key!r} are no distribution; score it again")
+
+
+def _find_pairs(scores: Path, pairs: Path | None) -> Path:
+    if pairs is None:
+        copy = scores / "pairs.jsonl"
+        if not copy.is_file():
+            raise DataError(f"{scores}: no pairs.jsonl here; name the file that was scored with --pairs")
+        return copy
+    return pairs / "pairs.jsonl" if pairs.is_dir() else pairs
+
+
+def _compare_files(
+    file: Path,
+    pairs: list[PreferencePair],
+    judgments: Mapping[ResponseKey, Judgment],
+    manifest: Mapping[str, Any],
+    given: bool,
+) -> list[str]:
+    """Notes on how pairs and records fit together; nothing in common is an error."""
+    notes = []
+    wanted = {(pair.id, side, index) for pair in pairs for side in SIDES for index in range(len(getattr(pair, side)))}
+    strangers = len(judgments.keys() - wanted)
+    if judgments and strangers == len(judgments):
+        raise DataError(f"{file}: none of its pairs was scored here; name the file that was scored with --pairs")
+    if strangers:
+        notes.append(f"{strangers} of {len(judgments)} score records belong to no pair of {file.name}; left out.")
+    expected = manifest.get("input_sha256")
+    if given and expected and sha256_file(file) != expected:
+        notes.append(f"{file.name} is not the file that was scored (its SHA-256 differs); matched by id.")
+    return notes

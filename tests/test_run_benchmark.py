@@ -1,0 +1,71 @@
+"""`evaluate/run_benchmark.py`, run as a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def run(repo):
+    """Runs the script and returns the finished process."""
+
+    def run(*arguments):
+        command = [sys.executable, str(repo / "evaluate/run_benchmark.py"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=120)
+
+    return run
+
+
+def test_report_from_a_scoring_folder(run, write_scoring, tmp_path):
+    rows = [
+        ("1", "hep-go", 4, 2),
+        ("2", "mt-bench-easy", 4, 2),
+        ("3", "donotanswer", 2, 2),
+        ("4", "mt-bench-hard", 1, 2),
+    ]
+    folder = write_scoring(tmp_path / "scores", rows)
+    pairs = tmp_path / "elsewhere.jsonl"
+    (folder / "pairs.jsonl").rename(pairs)
+    done = run("--benchmark", "reward_bench", "--scores", folder, "--pairs", pairs, "--output", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert "| **Average of sections** |  |  | **62.5** |" in done.stdout
+    for name in ("results.json", "results.md", "report.html"):
+        assert str(tmp_path / "report" / name) in done.stdout
+    results = json.loads((tmp_path / "report/results.json").read_text("utf-8"))
+    assert results["format_version"] == 1
+    assert results["average"]["accuracy"] == {"ties_half": 0.625, "ties_zero": 0.5}
+    assert (tmp_path / "report/results.md").read_text("utf-8") in done.stdout
+    assert results["intervals"]["resamples"] == 2000
+
+
+def test_pairs_of_ones_own_go_into_the_scores_folder(run, write_scoring, tmp_path):
+    folder = write_scoring(tmp_path, [("1", "sort", 4, 2), ("2", "count", 2, 2)])
+    done = run("--benchmark", "pairs", "--scores", folder, "--seed", 5, "--resamples", 10)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    assert list(results["subsets"]) == ["sort", "count"]
+    assert (results["intervals"]["seed"], results["intervals"]["resamples"]) == (5, 10)
+
+
+def test_error_says_what_to_do(run, tmp_path):
+    done = run("--benchmark", "pairs", "--scores", tmp_path)
+    assert done.returncode == 1
+    assert "run evaluate/score_pairs.py again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_engine_and_no_torch(repo, write_scoring, tmp_path):
+    folder = write_scoring(tmp_path, [("1", "x", 4, 2)])
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['run_benchmark.py', '--benchmark', 'pairs', '--scores', {str(folder)!r}, '--resamples', '5']\n"
+        "try:\n    runpy.run_path('evaluate/run_benchmark.py', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "print('LOADED', sorted({'torch', 'transformers', 'vllm', 'trl'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repo, timeout=120)
+    assert "LOADED []" in done.stdout, done.stdout + done.stderr
