@@ -107,7 +107,7 @@ def read_text_column(record: Mapping[str, Any], column: str, if_empty: str) -> s
 
 
 def _list(record: Mapping[str, Any]) -> str:
-    columns = ", ".join(str(key)[:40] for key in list(record)[:12])
+    columns = ", ".join(repr(str(key)[:40]) for key in list(record)[:12])
     return f"{columns} and {len(record) - 12} more" if len(record) > 12 else columns or "no columns"
 
 

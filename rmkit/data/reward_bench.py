@@ -18,8 +18,8 @@ from rmkit.schema import PreferencePair, read_conversation
 def read_record(record: Mapping[str, Any]) -> Iterator[PreferencePair]:
     """One pair per record, with the published `subset/id` as its id."""
     number = read_column(record, "id")
-    if isinstance(number, bool) or not isinstance(number, int | str):
-        raise RecordError("wrong_type", f"column 'id': expected an integer, found {str(number)[:60]!r}")
+    if isinstance(number, bool) or not isinstance(number, int):
+        number = read_text_column(record, "id", if_empty="empty_id")  # as CSV has it
     subset = read_text_column(record, "subset", if_empty="empty_subset")
     chosen = read_text_column(record, "chosen", if_empty="empty_response")
     rejected = read_text_column(record, "rejected", if_empty="empty_response")
