@@ -16,6 +16,7 @@ from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, REFUSED_FILE, read_ma
 
 _BAR = 40  # characters of the longest bar
 _MAX_SUBSETS = 40
+_MANY_SCORES = 21  # on longer scales, scores that nobody gave are left out
 _RULE = "-" * 100
 
 
@@ -79,6 +80,8 @@ def _draw_histogram(key: str, counts: Mapping[str, int]) -> str:
     total, most = sum(counts.values()), max(counts.values())
     lines = [f"{key} ({total} rated)"]
     for score, count in counts.items():
+        if not count and len(counts) > _MANY_SCORES:
+            continue
         bar = "#" * round(_BAR * count / most) if most else ""
         share = f"{count / total:6.1%}" if total else f"{'-':>6}"
         lines.append(f"{score:>5} {count:>8} {share}  {bar}".rstrip())
@@ -86,7 +89,10 @@ def _draw_histogram(key: str, counts: Mapping[str, int]) -> str:
 
 
 def _describe_rated(paths: Sequence[Path], keys: Sequence[str]) -> str:
-    turns, asked, answered, scores = [], [], [], []
+    turns: list[float] = []
+    asked: list[float] = []
+    answered: list[float] = []
+    scores: list[list[float]] = []
     for _, row in _read_all(paths):
         turns.append(len(row["conversation"]))
         asked.append(sum(len(message["content"]) for message in row["conversation"]))
@@ -99,7 +105,10 @@ def _describe_rated(paths: Sequence[Path], keys: Sequence[str]) -> str:
 
 def _describe_pairs(paths: Sequence[Path]) -> str:
     subsets: Counter[str] = Counter()
-    asked, chosen, rejected, longer = [], [], [], 0.0
+    asked: list[float] = []
+    chosen: list[float] = []
+    rejected: list[float] = []
+    longer = 0.0
     for _, pair in _read_all(paths):
         subsets[pair["subset"]] += 1
         asked.append(sum(len(message["content"]) for message in pair["conversation"]))
@@ -119,13 +128,7 @@ def _describe_lengths(lengths: Mapping[str, Sequence[float]]) -> str:
     lines = [f"{'Lengths':28}{'least':>9}{'median':>9}{'mean':>9}{'95 %':>9}{'most':>9}"]
     for name, values in lengths.items():
         if values:
-            figures = [
-                min(values),
-                *np.quantile(values, [0.5]),
-                np.mean(values),
-                np.quantile(values, 0.95),
-                max(values),
-            ]
+            figures = [min(values), np.median(values), np.mean(values), np.quantile(values, 0.95), max(values)]
             lines.append(f"{name:28}" + "".join(f"{figure:>9.0f}" for figure in figures))
     return "\n".join(lines)
 
@@ -135,10 +138,11 @@ def _describe_correlations(keys: Sequence[str], table: np.ndarray, lengths: np.n
     names = [*keys, "length"]
     columns = [*table.T, lengths]
     width = max(map(len, names)) + 2
-    lines = ["Correlations (Pearson; length is the response's)", " " * width + "".join(f"{n[:10]:>12}" for n in names)]
+    header = " " * width + "".join(f"{name:>{width}}" for name in names)
+    lines = ["Correlations (Pearson; length is the response's)", header]
     for index, name in enumerate(names):
         cells = [_correlate(columns[index], column) for column in columns[: index + 1]]
-        lines.append(f"{name:{width}}" + "".join(f"{cell:>12}" for cell in cells))
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>{width}}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -161,9 +165,8 @@ def _render_examples(path: Path, rows: int, examples: int, max_characters: int) 
             texts = [f"[{message['role']}] {message['content']}" for message in row["conversation"]]
             texts += [f">>> chosen: {text}" for text in row["chosen"]]
             texts += [f">>> rejected: {text}" for text in row["rejected"]]
-        yield "\n".join(
-            [f"{_RULE}\n{row['id']} ({path.name})\n{_RULE}", *(_cut(text, max_characters) for text in texts)]
-        )
+        title = f"{_RULE}\n{row['id']} ({path.name})\n{_RULE}"
+        yield "\n".join([title, *(_cut(text, max_characters) for text in texts)])
 
 
 def _read_all(paths: Iterable[Path]) -> Iterator[tuple[str, dict[str, Any]]]:

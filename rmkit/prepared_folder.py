@@ -138,6 +138,7 @@ def summarise(manifest: Mapping[str, Any], output: Path) -> str:
     shown = list(manifest["histogram"].items())[:6]
     width = max((len(key) for key, _ in shown), default=0)
     for key, counts_by_score in shown:
-        lines.append(f"{key:{width}}  " + "  ".join(f"{score}: {n}" for score, n in counts_by_score.items()))
+        seen = {score: n for score, n in counts_by_score.items() if n or len(counts_by_score) <= 21}
+        lines.append(f"{key:{width}}  " + "  ".join(f"{score}: {n}" for score, n in seen.items()))
     lines.append(f"written to {output}")
     return "\n".join(lines)
