@@ -12,9 +12,12 @@ from rmkit.errors import DataError
 from rmkit.evaluation.intervals import percentile_intervals, resample_accuracies, wilson_intervals
 from rmkit.evaluation.metrics import Counts, reliability, weighted_mean
 from rmkit.evaluation.outcomes import Outcome, compare_pairs
-from rmkit.evaluation.records import read_scoring
+from rmkit.evaluation.records import Scoring, read_scoring
 from rmkit.evaluation.results import evaluate
 from rmkit.jsonl import read_jsonl, write_jsonl
+from rmkit.rubric import Attribute, Rubric
+from rmkit.schema import Judgment, Message, PreferencePair
+from rmkit.scores import ScoreDistribution, aggregate
 
 ROWS = [
     ("win", "x", 4.4, 2),
@@ -43,6 +46,22 @@ def test_mode_and_mean_are_reported_side_by_side(write_scoring, tmp_path):
     figures = evaluate(read_scoring(write_scoring(tmp_path, ROWS)), "pairs", resamples=20)["subsets"]["y"]
     assert figures["by_readout"]["mean"] == figures["accuracy"]
     assert figures["by_readout"]["mode"] == {"ties_half": 0.25, "ties_zero": 0.0}
+
+
+def test_equal_modes_tie_in_spite_of_rounding():
+    rubric = Rubric("three", tuple(Attribute(key, key.upper(), minimum=0, maximum=10) for key in "abc"))
+
+    def judge(*scores):
+        certain = [tuple(float(value == score) for value in range(11)) for score in scores]
+        distributions = {k: ScoreDistribution(tuple(range(11)), p) for k, p in zip("abc", certain, strict=True)}
+        return Judgment(distributions, aggregate(rubric, distributions))
+
+    pair = PreferencePair("p", "x", (Message("user", "Q"),), ("A",), ("B",))
+    judgments = {("p", "chosen", 0): judge(1, 2, 0), ("p", "rejected", 0): judge(3, 0, 0)}
+    (outcome,) = compare_pairs(Scoring((pair,), judgments, rubric, {}, ""))
+    assert outcome.margin == pytest.approx(0) and outcome.margin != 0  # 0.1 + 0.2 is not 0.3
+    assert outcome.by_readout["mode"] == 0
+    assert outcome.verdict == 1  # exact equality, as decided
 
 
 def test_a_pair_without_records_is_an_error(write_scoring, tmp_path):

@@ -55,6 +55,24 @@ def test_a_part_of_the_benchmark_keeps_the_weights_and_says_so():
     assert check_subsets(COUNTS) == []
 
 
+def test_real_sample_is_reported_as_partial(shared, write_scoring, tmp_path):
+    lines = (shared / "data/reward_bench_sample/filtered_sample.jsonl").read_text("utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    rows = [(f"{r['subset']}/{r['id']}", r["subset"], 1 + r["id"] % 5, 3) for r in records]
+    results = evaluate(read_scoring(write_scoring(tmp_path, rows)), "reward_bench", resamples=50)
+    assert results["all_pairs"]["n"] == 248
+    assert {section: len(figures["subsets"]) for section, figures in results["sections"].items()} == {
+        "Chat": 2,
+        "Chat Hard": 6,
+        "Safety": 4,
+        "Reasoning": 7,
+    }
+    accuracies = [figures["accuracy"]["ties_half"] for figures in results["sections"].values()]
+    assert results["average"]["accuracy"]["ties_half"] == pytest.approx(sum(accuracies) / 4)
+    assert results["notes"][0].startswith("Partial: 19 of 23 subsets")
+    assert "math-prm 40 of 447" in results["notes"][1]
+
+
 def test_no_average_without_a_section(write_scoring, tmp_path):
     rows = [("1", "hep-go", 4, 2), ("2", "mt-bench-easy", 4, 2), ("3", "donotanswer", 4, 2)]
     results = evaluate(read_scoring(write_scoring(tmp_path, rows)), "reward_bench", resamples=10)
