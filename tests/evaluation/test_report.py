@@ -11,7 +11,7 @@ from rmkit.evaluation.report import render_html, write_report
 from rmkit.evaluation.results import evaluate
 from rmkit.evaluation.tables import render_markdown
 
-HOSTILE = "<script>alert(1)</script> | $x_{ `*"
+HOSTILE = "<script>alert(1)</script> | $x_{$ `*"
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_markdown_table_is_one(results):
     table, attributes = rows[:5], rows[5:]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in table} == {13}
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in attributes} == {8}
-    assert table[2].startswith(r"| &lt;script&gt;alert(1)&lt;/script&gt; \| $x\_{ \`\* | 2 | 2 | 75.0 |")
+    assert table[2].startswith(r"| &lt;script&gt;alert(1)&lt;/script&gt; \| $x\_{$ \`\* | 2 | 2 | 75.0 |")
     assert table[4].startswith("| **All pairs** | **3** | **2** | **50.0** |")
     assert "- **Note:** 1 of 3 pairs have no verdict" in text
 
