@@ -100,7 +100,10 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         "log": trainer.state.log_history,
     }
     metrics = trainer.evaluate() if datasets["validation"] is not None else {}
-    figures["metrics"] = {name: value for name, value in metrics.items() if name.startswith("eval_")}
+    timings = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+    figures["metrics"] = {
+        name: value for name, value in metrics.items() if name.startswith("eval_") and name not in timings
+    }
     save_weights(trainer, settings.model, folder)
     if trainer.is_world_process_zero():
         write_run(folder, record, figures, started)
@@ -127,6 +130,10 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
     Raises:
         ValueError: If adapters are asked for and peft finds no module for them.
     """
+    if is_deepspeed_zero3_enabled():
+        import deepspeed  # noqa: PLC0415 (only where it is used)
+
+        deepspeed.init_distributed()  # or zero.Init would take this rank for the only one
     dtype = "float32" if settings.dtype == "auto" and args.use_cpu else settings.dtype
     model = AutoModelForCausalLM.from_pretrained(
         settings.model,
@@ -197,8 +204,8 @@ def _train_without_validation(args: JudgeTrainingArguments) -> None:
 
 
 def _deepspeed_config(args: JudgeTrainingArguments) -> Any:
-    if args.deepspeed is None or isinstance(args.deepspeed, dict):
-        return args.deepspeed
+    if not args.deepspeed or isinstance(args.deepspeed, dict):
+        return args.deepspeed or None
     return json.loads(Path(args.deepspeed).read_text("utf-8"))
 
 

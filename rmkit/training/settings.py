@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,6 +96,9 @@ class JudgeTrainingArguments(TrainingArguments):
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN loss is shown as it is."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the log."})
+    disable_tqdm: bool | None = field(
+        default_factory=lambda: not sys.stderr.isatty(), metadata={"help": "No progress bar; off where nobody looks."}
+    )
 
 
 @dataclass(frozen=True)
@@ -147,13 +153,25 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
                 hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
                 parser.error(f"unknown option {option!r} in {source}{hint}")
     words = [word for option, value in from_file.items() for word in _as_words(option, value)]
+    given = {**from_file, **from_line}
+    if given.get("deepspeed"):
+        _stand_alone()
     try:
         data, model, loss, training = parser.parse_args_into_dataclasses([*words, *rest], look_for_args_file=False)[:4]
         loss.settings()
     except ValueError as error:
         parser.error(str(error))
-    given = {**from_file, **from_line}
     return TrainingSettings(data, model, loss, training, dict(sorted(given.items())))
+
+
+def _stand_alone() -> None:
+    """Make DeepSpeed work without a launcher, as one process; a launcher has set these variables."""
+    if "WORLD_SIZE" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
 
 def _split_config(argv: list[str]) -> tuple[str | None, list[str]]:
