@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -75,3 +78,34 @@ def write_scoring() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The module `tests/tiny.py`, which builds small tokenizers and models; loaded late, for it needs torch."""
+    spec = importlib.util.spec_from_file_location("rmkit_tests_tiny", Path(__file__).with_name("tiny.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny: ModuleType) -> Callable[..., Any]:
+    """`tiny_tokenizer(kind, chat=True)`: a small tokenizer, made once; see `build_tokenizer` in tests/tiny.py.
+
+    Kinds: `byte_level`, `sentencepiece`, `split_digits`, `three_digits`.
+    """
+    return functools.cache(tiny.build_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def save_tiny_model(tiny: ModuleType) -> Callable[..., Path]:
+    """`save_tiny_model(folder, tokenizer, **options)`: writes a random model and the tokenizer; see tests/tiny.py."""
+    return tiny.save_model
+
+
+@pytest.fixture(scope="session")
+def save_tiny_judge(tiny: ModuleType) -> Callable[..., Path]:
+    """`save_tiny_judge(folder, tokenizer, rubric, **options)`: the same with a `judge_config.json`."""
+    return tiny.save_judge
