@@ -10,7 +10,7 @@ from typing import Any
 from transformers import AutoTokenizer
 from transformers.utils import cached_file
 
-from rmkit.engines import Engine
+from rmkit.engines import ENGINES, Engine
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.judge_config import FILE_NAME, JudgeConfig
 from rmkit.judge_encoder import JudgeEncoder
@@ -19,8 +19,6 @@ from rmkit.readout import read_scores
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, read_conversation, read_response
 from rmkit.scores import aggregate, probability_higher, verdict
-
-ENGINES = ("transformers", "vllm")
 
 
 @dataclass(frozen=True, slots=True)

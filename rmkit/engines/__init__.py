@@ -8,6 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+ENGINES = ("transformers", "vllm")
+"""Names of the engines that a judge can be loaded with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -1,0 +1,64 @@
+"""Score both sides of preference pairs with a judge; killed and started again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.scoring_options import add_scoring_options, score_with_options
+
+_EPILOG = """\
+Writes into the output folder, one line for each response, in the order of the input:
+  settings.json   what the scores depend on; the same folder takes no other settings
+  scores.jsonl    id, side, index, the distribution of each attribute, aggregate, error
+  pairs.jsonl     the pairs, for evaluate/run_benchmark.py --scores DIR
+  manifest.json   comes last: where it is, the folder is complete
+A row is {"id", "subset", "conversation", "chosen": [...], "rejected": [...]}; one without an id gets its line
+number as its id. A response that can't be judged gets a record with the reason and no number.
+
+examples:
+  python evaluate/score_pairs.py --judge runs/judge --input data/reward_bench --output runs/scores
+  python evaluate/score_pairs.py --judge Qwen/Qwen3-8B --rubric helpsteer --input pairs.jsonl --output runs/zero_shot
+
+exit status: 0; 1 for an error, or if no response could be judged; 130 if stopped from the keyboard
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=_EPILOG, formatter_class=layout)
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=Path,
+        metavar="FILE|DIR",
+        help="pairs in JSON Lines, or the folder with pairs.jsonl that data_prep/prepare.py wrote",
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the scores")
+    add_scoring_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score, print the summary; returns the exit status."""
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        summary = score_with_options(arguments, "pairs", arguments.input, arguments.output)
+    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+        print(f"score_pairs: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("score_pairs: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(summary.render())
+    return 1 if summary.all_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Score single responses with a judge; killed and started again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.scoring_options import add_scoring_options, score_with_options
+
+_EPILOG = """\
+A row of the input is a JSON object with
+  conversation, or prompt       a text, or chat messages
+  response, or completion       a text, or chat messages
+  id                            without one, the row gets its line number as its id
+  reference, rubric             optional: a reference answer, and a rubric of the row's own
+Where both names stand, as in train.jsonl, conversation and response are used.
+
+Writes into the output folder, one line for each row, in the order of the input:
+  settings.json   what the scores depend on; the same folder takes no other settings
+  scores.jsonl    id, side "response", the distribution of each attribute, aggregate, error
+  manifest.json   comes last: where it is, the folder is complete
+A response that can't be judged gets a record with the reason and no number.
+
+examples:
+  python evaluate/score_responses.py --judge runs/judge --input responses.jsonl --output runs/scores
+  python evaluate/score_responses.py --judge Qwen/Qwen3-8B --rubric helpsteer --input data/hs2 --output runs/zero_shot
+
+exit status: 0; 1 for an error, or if no response could be judged; 130 if stopped from the keyboard
+"""
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line's options."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=_EPILOG, formatter_class=layout)
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=Path,
+        metavar="FILE|DIR",
+        help="responses in JSON Lines, or a folder of data_prep/prepare.py, of which validation.jsonl is scored",
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the scores")
+    add_scoring_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score, print the summary; returns the exit status."""
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        summary = score_with_options(arguments, "responses", arguments.input, arguments.output)
+    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+        print(f"score_responses: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("score_responses: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(summary.render())
+    return 1 if summary.all_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

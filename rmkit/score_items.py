@@ -1,0 +1,169 @@
+"""What is to be judged: an input file read as items, one for each (conversation, response)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from rmkit.errors import DataError, RubricError
+from rmkit.jsonl import read_jsonl
+from rmkit.rubric import Rubric
+from rmkit.schema import Conversation, PreferencePair, read_conversation, read_response
+
+SIDES = ("chosen", "rejected")
+
+InputKind = Literal["pairs", "responses"]
+
+_PREPARED_FILES: dict[InputKind, str] = {"pairs": "pairs.jsonl", "responses": "validation.jsonl"}
+
+ItemKey = tuple[str, str, int]
+"""Row id, side and index of one response."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreItem:
+    """One response to judge.
+
+    Args:
+        id: The row's id.
+        side: `chosen`, `rejected`, or `response` where there are no sides.
+        index: Place among the responses of that side.
+        conversation: All turns before the response.
+        response: The text to judge.
+        reference: A reference answer, shown to the judge when given.
+        rubric: The row's own rubric, in place of the judge's.
+        error: Why the row can't be judged, or None. Then it has no conversation and no response.
+    """
+
+    id: str
+    side: str
+    index: int
+    conversation: Conversation = ()
+    response: str = ""
+    reference: str | None = None
+    rubric: Rubric | None = None
+    error: str | None = None
+
+    @property
+    def key(self) -> ItemKey:
+        """What tells the item from all others of its file."""
+        return self.id, self.side, self.index
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreInput:
+    """An input file. It is read anew each time, a row at a time, so it may be larger than memory.
+
+    Args:
+        path: JSON Lines.
+        kind: `pairs`: rows as in `pairs.jsonl`. `responses`: rows with `conversation` (or `prompt`) and
+            `response` (or `completion`), and perhaps `reference` and `rubric`.
+        limit: Rows to use, from the first; all by default.
+    """
+
+    path: Path
+    kind: InputKind
+    limit: int | None = None
+
+    def items(self) -> Iterator[ScoreItem]:
+        """One item for each response, in the file's order; the responses of one conversation are neighbours.
+
+        A row without an id gets its line number as its id. One that can't be judged gives items with an `error`.
+
+        Raises:
+            DataError: For a line that is no JSON object, or an id that stands twice.
+        """
+        for where, row_id, record in self._rows():
+            if self.kind == "responses":
+                yield _response_item(where, row_id, record)
+            else:
+                yield from _pair_items(where, row_id, record)
+
+    def pairs(self) -> Iterator[PreferencePair]:
+        """The pairs that can be read, in the file's order.
+
+        Raises:
+            DataError: See `items`.
+        """
+        for where, row_id, record in self._rows():
+            try:
+                yield PreferencePair.from_dict({**record, "id": row_id}, where)
+            except DataError:
+                continue  # its items carry the reason
+
+    def _rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Place (`name:line`, the same on every machine), id and record of each row."""
+        lines: dict[str, str] = {}
+        for where, record in islice(read_jsonl(self.path), self.limit):
+            line = where.rpartition(":")[2]
+            row_id = line if record.get("id") is None else str(record["id"])
+            if row_id in lines:
+                raise DataError(
+                    f"{where}: id {row_id!r} stands in line {lines[row_id]} too; make ids unique (a row without one "
+                    "has its line number), for a scoring that was stopped goes on by its ids"
+                )
+            lines[row_id] = line
+            yield f"{self.path.name}:{line}", row_id, record
+
+
+def find_input(path: Path, kind: InputKind) -> Path:
+    """The file to score: the path itself, or in a folder that `data_prep/prepare.py` wrote the one of this kind.
+
+    Raises:
+        DataError: If it is not there, or the folder is unfinished.
+    """
+    if not path.is_dir():
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; name a JSON Lines file or a folder of data_prep/prepare.py")
+        return path
+    file = path / _PREPARED_FILES[kind]
+    if not file.is_file():
+        raise DataError(f"{path}: no {file.name} in this folder; name the JSON Lines file to score")
+    if not (path / "manifest.json").is_file():
+        raise DataError(f"{path}: no manifest.json, so it is not complete; prepare it again, or name the file itself")
+    return file
+
+
+def _response_item(where: str, row_id: str, record: dict[str, Any]) -> ScoreItem:
+    try:
+        # `conversation` first: in prepared data `prompt` is what the judge reads, rubric and all.
+        conversation = _first(record, ("conversation", "prompt"), where)
+        response = _first(record, ("response", "completion"), where)
+        reference, rubric = record.get("reference"), record.get("rubric")
+        if reference is not None and not isinstance(reference, str):
+            raise DataError(f"{where}: reference: expected a text, found {str(reference)[:80]!r}")
+        return ScoreItem(
+            id=row_id,
+            side="response",
+            index=0,
+            conversation=read_conversation(conversation, f"{where}: conversation"),
+            response=read_response(response, f"{where}: response"),
+            reference=reference,
+            rubric=None if rubric is None else Rubric.from_dict(rubric, f"{where}: rubric"),
+        )
+    except (DataError, RubricError) as error:
+        return ScoreItem(row_id, "response", 0, error=f"{type(error).__name__}: {error}")
+
+
+def _first(record: dict[str, Any], names: tuple[str, str], where: str) -> Any:
+    value = next((record[name] for name in names if record.get(name) is not None), None)
+    if value is None:
+        raise DataError(f"{where}: neither {names[0]!r} nor {names[1]!r} is given")
+    return value
+
+
+def _pair_items(where: str, row_id: str, record: dict[str, Any]) -> Iterator[ScoreItem]:
+    try:
+        pair = PreferencePair.from_dict({**record, "id": row_id}, where)
+    except DataError as error:
+        for side in SIDES:
+            responses = record.get(side)
+            for index in range(len(responses) if isinstance(responses, list) and responses else 1):
+                yield ScoreItem(row_id, side, index, error=f"DataError: {error}")
+        return
+    for side, responses in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        for index, response in enumerate(responses):
+            yield ScoreItem(pair.id, side, index, pair.conversation, response)

@@ -1,0 +1,210 @@
+"""Scoring a file: judge each response of it once, in its order, and go on where an earlier run stopped."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from rmkit import __version__
+from rmkit.errors import DataError
+from rmkit.jsonl import read_jsonl
+from rmkit.manifest import sha256_file
+from rmkit.schema import Judgment
+from rmkit.score_folder import ScoreFolder, to_record
+from rmkit.score_items import SIDES, ItemKey, ScoreInput, ScoreItem
+from rmkit.scores import verdict
+
+if TYPE_CHECKING:
+    from rmkit.judge import Judge  # heavy, and a finished scoring is read without it
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringSummary:
+    """What a scoring folder holds.
+
+    Args:
+        folder: Where it lies.
+        was_complete: Whether there was nothing left to do.
+        records: Number of responses.
+        errors: Number of responses without a judgement, by type of error.
+        truncated: Number of responses judged without the oldest turns.
+        means: Mean aggregate of each side, over the judged responses.
+        accuracy: Share of pairs whose chosen side has the higher aggregate; ties count a half, and a pair with
+            a failed side counts as wrong. Of several responses on a side, each chosen one meets each rejected
+            one. None where there are no pairs.
+    """
+
+    folder: Path
+    was_complete: bool
+    records: int
+    errors: Mapping[str, int]
+    truncated: int
+    means: Mapping[str, float]
+    accuracy: float | None
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether no response at all has a judgement."""
+        return sum(self.errors.values()) == self.records
+
+    def render(self) -> str:
+        """The summary in at most seven lines."""
+        errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items()))
+        lines = [
+            "already complete: nothing was left to judge" if self.was_complete else "",
+            f"responses      {self.records}",
+            f"errors         {sum(self.errors.values())}{f' ({errors})' if errors else ''}",
+            f"truncated      {self.truncated}",
+            "".join(f"mean {side:<9} {mean:.4f}   " for side, mean in self.means.items()).rstrip(),
+            ""
+            if self.accuracy is None
+            else f"pair accuracy  {self.accuracy:.4f} (ties count a half, errors as wrong)",
+            f"scores         {self.folder / 'scores.jsonl'}",
+        ]
+        return "\n".join(line for line in lines if line)
+
+
+def score_file(
+    load_judge: Callable[[], Judge],
+    source: ScoreInput,
+    output: Path,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    retry_errors: bool = False,
+) -> ScoringSummary:
+    """Judge every response of a file into a folder, or those that are still missing there.
+
+    Killed at any moment and called again with the same arguments, it ends with the same records.
+
+    Args:
+        load_judge: Loads the judge. It is called once the input and the folder are found to be in order, and not
+            at all if nothing is left to judge.
+        source: The input.
+        output: The folder: `settings.json`, `scores.jsonl`, `manifest.json`, and for pairs `pairs.jsonl`.
+        settings: What else than the input determines the scores; see `ScoreFolder.open`.
+        batch_size: Responses that are handed to the engine at a time, and lost at most when killed.
+        retry_errors: Whether responses that failed are judged anew. Rows that can't be read stay as they are.
+
+    Raises:
+        DataError: If the input or the folder can't be used.
+        JudgeError: If the judge can't be loaded or run.
+    """
+    total = sum(1 for _ in source.items())
+    if not total:
+        raise DataError(f"{source.path}: no rows, so there is nothing to score")
+    settings = {
+        **settings,
+        "kind": source.kind,
+        "limit": source.limit,
+        "input": source.path.name,
+        "input_sha256": sha256_file(source.path),
+    }
+    with ScoreFolder.open(output, settings) as folder:
+        items = source.items()
+        done, failed = 0, []
+        for item, record in folder.match(items):
+            done += 1
+            if retry_errors and record["error"] is not None and item.error is None:
+                failed.append(item)
+        if folder.is_complete and done == total and not failed:
+            return summarise(folder, was_complete=True)
+        judge = load_judge()
+        folder.manifest.unlink(missing_ok=True)
+        if source.kind == "pairs":
+            folder.write_pairs(pair.to_dict() for pair in source.pairs())
+        bar = tqdm(total=total, initial=done - len(failed), desc="judging", unit="response", disable=None)
+        with bar:
+            retried: dict[ItemKey, dict[str, Any]] = {}
+            for chunk in _chunks(iter(failed), batch_size):
+                records = judge_items(judge, chunk)
+                retried.update(zip((item.key for item in chunk), records, strict=True))
+                bar.update(len(chunk))
+            if retried:
+                folder.replace(retried)
+            # A resumed run has its chunks where an uninterrupted one has them, and so the same batches.
+            for chunk in _chunks(items, batch_size, batch_size - done % batch_size):
+                folder.append(judge_items(judge, chunk))
+                bar.update(len(chunk))
+        summary = summarise(folder)
+        folder.finish(
+            {
+                **settings,
+                "rubric": judge.rubric.to_dict(),
+                "readout": judge.readout,
+                "records": summary.records,
+                "errors": dict(sorted(summary.errors.items())),
+                "truncated": summary.truncated,
+                "rmkit_version": __version__,
+            }
+        )
+        return summary
+
+
+def judge_items(judge: Judge, items: Sequence[ScoreItem]) -> list[dict[str, Any]]:
+    """The records of `scores.jsonl` for some items, one each, in order."""
+    readable = [item for item in items if item.error is None]
+    judged = iter(
+        judge.score(
+            [item.conversation for item in readable],
+            [item.response for item in readable],
+            [item.reference for item in readable],
+            [item.rubric for item in readable],
+        )
+    )
+    return [
+        to_record(item, next(judged) if item.error is None else Judgment({}, None, error=item.error)) for item in items
+    ]
+
+
+def _chunks(items: Iterator[ScoreItem], size: int, first: int | None = None) -> Iterator[list[ScoreItem]]:
+    chunk = list(islice(items, first or size))
+    while chunk:
+        yield chunk
+        chunk = list(islice(items, size))
+
+
+def summarise(folder: ScoreFolder, was_complete: bool = False) -> ScoringSummary:
+    """Read the summary of a scoring folder from its records."""
+    count, truncated, errors = 0, 0, Counter[str]()
+    aggregates: defaultdict[str, list[float]] = defaultdict(list)
+    credits: list[float] = []
+    records = (record for _, record in read_jsonl(folder.scores))
+    for _, group in groupby(records, key=lambda record: record["id"]):
+        row = list(group)
+        for record in row:
+            count += 1
+            truncated += record["truncated"]
+            if record["error"] is None:
+                aggregates[record["side"]].append(record["aggregate"])
+            else:
+                errors[record["error"].partition(":")[0]] += 1
+        if row[0]["side"] in SIDES:
+            credits.append(_credit(row))
+    return ScoringSummary(
+        folder=folder.path,
+        was_complete=was_complete,
+        records=count,
+        errors=errors,
+        truncated=truncated,
+        means={side: fmean(values) for side, values in aggregates.items()},
+        accuracy=fmean(credits) if credits else None,
+    )
+
+
+def _credit(row: Iterable[Mapping[str, Any]]) -> float:
+    """Share of the comparisons of one pair that chosen wins; a tie is a half, a failed side a loss."""
+    sides: dict[str, list[float | None]] = {side: [] for side in SIDES}
+    for record in row:
+        sides[record["side"]].append(record["aggregate"])
+    return fmean(
+        0.0 if chosen is None or rejected is None else (verdict(chosen, rejected) + 1) / 2
+        for chosen in sides["chosen"]
+        for rejected in sides["rejected"]
+    )

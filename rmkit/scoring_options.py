@@ -1,0 +1,192 @@
+"""Command-line options of every script that scores, and what follows from them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import hf_hub_download
+
+from rmkit.engines import ENGINES
+from rmkit.errors import JudgeError
+from rmkit.prompts import PROMPT_VERSION
+from rmkit.rubric import load_rubric, ready_rubrics
+from rmkit.score_items import InputKind, ScoreInput, find_input
+from rmkit.scoring import ScoringSummary, score_file
+
+if TYPE_CHECKING:
+    from rmkit.judge import Judge
+
+_JUDGE_FILES = (
+    "config.json",
+    "judge_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "*.safetensors",
+)
+_SAMPLES, _SAMPLE_BYTES = 64, 65_536  # 4 MiB of a large file: weights of another training differ everywhere
+
+_BATCH_SIZES = {"cuda": 256, "cpu": 32}  # on a CPU a chunk takes long, and a chunk is what a kill can lose
+
+
+def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add the options that say which judge scores, and how; `--input` and `--output` are the script's own.
+
+    Args:
+        parser: The script's parser.
+        required: Whether the script can do nothing without a judge.
+    """
+    group = parser.add_argument_group("judge")
+    group.add_argument(
+        "--judge",
+        required=required,
+        metavar="DIR|HUB_ID",
+        help="judge folder that train/train.py wrote, or with --rubric any instruct model, as the zero-shot baseline",
+    )
+    group.add_argument(
+        "--rubric",
+        metavar="NAME|FILE",
+        help=f"only for a model that is no trained judge: {', '.join(ready_rubrics())}, or a .yaml file",
+    )
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="vllm",
+        help="vllm is fast, transformers the reference (default: vllm)",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto)",
+    )
+    group.add_argument("--device", help="only for transformers: cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    group.add_argument(
+        "--tensor-parallel-size",
+        type=_positive,
+        metavar="N",
+        help="only for vllm: GPUs per copy of the model (default: 1)",
+    )
+    group.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows of the input")
+    group.add_argument(
+        "--truncate-turns",
+        action="store_true",
+        help="leave out the oldest turns of a conversation that is too long, and say so in its record; without it, "
+        "such a response gets an error record",
+    )
+    group.add_argument(
+        "--retry-errors", action="store_true", help="judge responses anew that failed before; else errors are final"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="responses handed to the engine, and then written, at a time "
+        f"(default: {_BATCH_SIZES['cuda']} on a GPU, {_BATCH_SIZES['cpu']} on a CPU)",
+    )
+
+
+def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path, output: Path) -> ScoringSummary:
+    """Score a file, or what is still missing of it, as the options of `add_scoring_options` say.
+
+    Args:
+        options: The parsed options.
+        kind: What the file holds.
+        path: The file, or a folder that `data_prep/prepare.py` wrote.
+        output: The scoring folder.
+
+    Raises:
+        DataError: If the input or the folder can't be used.
+        JudgeError: If an option does not go with the engine, or the judge can't be loaded or run.
+        RubricError: If the rubric can't be read.
+        TokenizerError: If the judge's tokenizer can't serve.
+    """
+    for option, engine in (("device", "transformers"), ("tensor_parallel_size", "vllm")):
+        if getattr(options, option) is not None and options.engine != engine:
+            raise JudgeError(f"--{option.replace('_', '-')} belongs to --engine {engine}; leave it out")
+    source = ScoreInput(find_input(path, kind), kind, options.limit)
+    rubric = load_rubric(options.rubric) if options.rubric else None
+    name, fingerprint = identify_judge(options.judge)
+    device = _device_type(options.device)
+    settings = {
+        "judge": name,
+        "judge_sha256": fingerprint,
+        "rubric": rubric.to_dict() if rubric else None,
+        "engine": options.engine,
+        "dtype": options.dtype,
+        "device": device,
+        "truncate": options.truncate_turns,
+        "prompt_version": PROMPT_VERSION,
+    }
+
+    def load() -> Judge:
+        from rmkit.judge import Judge  # noqa: PLC0415 (heavy: --help and a finished scoring do without)
+
+        engine_options: dict[str, Any] = {"dtype": options.dtype}
+        if options.engine == "vllm":
+            engine_options["tensor_parallel_size"] = options.tensor_parallel_size or 1
+        else:
+            engine_options["device"] = options.device
+        return Judge.load(options.judge, options.engine, rubric, options.truncate_turns, **engine_options)
+
+    batch_size = options.batch_size or _BATCH_SIZES.get(device, _BATCH_SIZES["cuda"])
+    return score_file(load, source, output, settings, batch_size, options.retry_errors)
+
+
+def identify_judge(path: str) -> tuple[str, str]:
+    """A judge's name, without where it lies, and what tells it from every other judge.
+
+    Returns:
+        For a folder, its name and a SHA-256 over its config, tokenizer, and samples of its weights, so that the
+        same judge trained further is another one. For a hub id, the id and the commit.
+
+    Raises:
+        JudgeError: If there is no such judge.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for pattern in _JUDGE_FILES:
+            for file in sorted(folder.glob(pattern)):
+                digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+                _add_samples(digest, file)
+        return folder.resolve().name, digest.hexdigest()
+    if folder.exists() or path.startswith((".", "/")):
+        raise JudgeError(f"there is no judge folder {path}")
+    try:
+        return path, Path(hf_hub_download(path, "config.json")).parent.name
+    except (OSError, ValueError) as error:
+        raise JudgeError(
+            f"{path} is neither a folder here nor a model on the hub that can be reached: {error}"
+        ) from error
+
+
+def _add_samples(digest: Any, file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as data:
+        if size <= _SAMPLES * _SAMPLE_BYTES:
+            digest.update(data.read())
+            return
+        for sample in range(_SAMPLES):
+            data.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+            digest.update(data.read(_SAMPLE_BYTES))
+
+
+def _device_type(device: str | None) -> str:
+    """`cpu` or `cuda`: with `--dtype auto` they give different numbers."""
+    if device is not None:
+        return device.partition(":")[0]
+    import torch  # noqa: PLC0415 (heavy: --help does without)
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
