@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -214,8 +215,11 @@ def _attribute(item: Any, where: str) -> Attribute:
     if not isinstance(scale, list | tuple) or len(scale) != 2:
         raise RubricError(f"{here}: scale must be [minimum, maximum], found {scale!r}")
     weight = item.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
         raise RubricError(f"{here}: weight must be a number, found {weight!r}")
+    parts = item.get("sum_of", ())
+    if not isinstance(parts, list | tuple):
+        raise RubricError(f"{here}: sum_of must be a list of attribute keys, found {parts!r}")
     try:
         levels = {int(value): str(text) for value, text in (item.get("levels") or {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
@@ -228,7 +232,7 @@ def _attribute(item: Any, where: str) -> Attribute:
         maximum=scale[1],
         weight=float(weight),
         levels=levels,
-        sum_of=tuple(item.get("sum_of", ())),
+        sum_of=tuple(parts),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,13 +54,14 @@ def parse_scores(rubric: Rubric, text: str) -> dict[str, int]:
         if not colon or name not in by_name:
             raise ScoreParseError(f"{item!r} in {text!r} is not 'Name: n' with a name of rubric {rubric.name!r}")
         attribute = by_name[name]
-        if not re.fullmatch(r"0|[1-9][0-9]*", digits) or int(digits) not in attribute.values:
+        legal = {str(value): value for value in attribute.values}
+        if digits not in legal:
             raise ScoreParseError(
                 f"{item!r} in {text!r}: {digits!r} is not an integer in {attribute.minimum}-{attribute.maximum}"
             )
         if attribute.key in scores:
             raise ScoreParseError(f"{name!r} stands twice in {text!r}")
-        scores[attribute.key] = int(digits)
+        scores[attribute.key] = legal[digits]
     if list(scores) != [key for key in rubric.keys if key in scores]:
         raise ScoreParseError(f"the attributes of {text!r} are not in rubric order: {', '.join(rubric.keys)}")
     if rubric.complete(scores) != scores:
@@ -154,10 +154,15 @@ def aggregate(rubric: Rubric, distributions: Mapping[str, ScoreDistribution], re
     total = 0.0
     for attribute in rubric.attributes:
         if attribute.weight:
-            if attribute.key not in distributions:
-                raise RubricError(f"no score distribution for {attribute.key!r}, which counts in the aggregate")
-            total += attribute.weight * attribute.to_unit(getattr(distributions[attribute.key], readout))
+            score = getattr(_weighted(distributions, attribute.key), readout)
+            total += attribute.weight * attribute.to_unit(score)
     return total / _total_weight(rubric)
+
+
+def _weighted(distributions: Mapping[str, ScoreDistribution], key: str) -> ScoreDistribution:
+    if key not in distributions:
+        raise RubricError(f"no score distribution for {key!r}, which counts in the aggregate")
+    return distributions[key]
 
 
 def _total_weight(rubric: Rubric) -> float:
@@ -188,10 +193,14 @@ def probability_higher(
     """P(first > second) + P(first = second) / 2 for the aggregates of two responses.
 
     Attributes are taken as independent, so each aggregate's distribution is a convolution. Above 4,096
-    distinct values it is put on a grid of as many points, which moves no mass by more than one step.
+    distinct values it is put on a grid of as many points, which moves no mass by more than one step for
+    each attribute from there on.
 
     Returns:
         A probability in [0, 1]; 0.5 for two equal distributions.
+
+    Raises:
+        RubricError: If an attribute with a weight has no distribution.
     """
     values_1, mass_1 = _aggregate_distribution(rubric, first)
     values_2, mass_2 = _aggregate_distribution(rubric, second)
@@ -209,7 +218,7 @@ def _aggregate_distribution(
     for attribute in rubric.attributes:
         if not attribute.weight:
             continue
-        distribution = distributions[attribute.key]
+        distribution = _weighted(distributions, attribute.key)
         share = attribute.weight / _total_weight(rubric)
         steps = np.array([share * attribute.to_unit(value) for value in distribution.values])
         values = np.add.outer(values, steps).ravel()
@@ -217,7 +226,7 @@ def _aggregate_distribution(
         values, mass = _merge(np.round(values, 10), mass)
         if len(values) > _MAX_SUPPORT:
             grid = np.linspace(values[0], values[-1], _MAX_SUPPORT)
-            values, mass = _merge(grid[np.abs(np.searchsorted(grid, values)).clip(max=_MAX_SUPPORT - 1)], mass)
+            values, mass = _merge(grid[np.searchsorted(grid, values).clip(max=_MAX_SUPPORT - 1)], mass)
     return values, mass / mass.sum()
 
 
