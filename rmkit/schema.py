@@ -52,6 +52,8 @@ def read_message(record: Any, where: str) -> Message:
     Raises:
         DataError: For an unknown role or content that is no text.
     """
+    if isinstance(record, Message):
+        record = record.to_dict()
     if not isinstance(record, Mapping) or record.get("role") not in ROLES:
         raise DataError(f"{where}: expected a message with a role of {', '.join(ROLES)}; found {str(record)[:80]!r}")
     text = read_text(record.get("content"), where)
@@ -71,10 +73,7 @@ def read_conversation(value: Any, where: str = "conversation") -> Conversation:
         value = [{"role": "user", "content": value}]
     if not isinstance(value, Sequence) or not value:
         raise DataError(f"{where}: expected a text or a list of messages, found {str(value)[:80]!r}")
-    messages = tuple(
-        item if isinstance(item, Message) else read_message(item, f"{where}[{index}]")
-        for index, item in enumerate(value)
-    )
+    messages = tuple(read_message(item, f"{where}[{index}]") for index, item in enumerate(value))
     users = [message for message in messages if message.role == "user"]
     if not users:
         raise DataError(f"{where}: no user turn among {len(messages)} messages")
@@ -140,6 +139,14 @@ class RatedResponse:
         missing = [key for key in ("id", "conversation", "response", "scores") if key not in data]
         if missing:
             raise DataError(f"{where}: field {missing[0]!r} is missing; prepare the file with data_prep/prepare.py")
+        for key, kind, what in (
+            ("scores", Mapping, "be a mapping from attribute to score"),
+            ("reference", str | None, "be a text or null"),
+            ("derived", list | tuple | None, "be a list of attribute keys"),
+            ("metadata", Mapping | None, "be a mapping"),
+        ):
+            if not isinstance(data.get(key), kind):
+                raise DataError(f"{where}: {key} must {what}, found {str(data[key])[:80]!r}")
         rubric = data.get("rubric")
         return cls(
             id=str(data["id"]),
