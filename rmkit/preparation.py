@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from rmkit.data.dataset import Dataset, RawResponse, RecordError
+from rmkit.data.dataset import Dataset, RawResponse, RecordError, describe
 from rmkit.errors import RubricError
 from rmkit.prompts import render_prompt
 from rmkit.raw_files import RawRecord
@@ -127,8 +127,8 @@ def _check_rating(dataset: Dataset, key: str, rating: Any) -> int | float:
     if rating is None:
         raise RecordError("rating_missing", f"{key}: the rating is null; {dataset.name} has {low}-{high}")
     if isinstance(rating, bool) or not isinstance(rating, int | float):
-        found = f"{type(rating).__name__} {str(rating)[:60]!r}"
-        raise RecordError("rating_wrong_type", f"{key}: expected a number in {low}-{high}, found {found}")
+        message = f"{key}: expected a number in {low}-{high}, found {describe(rating)}"
+        raise RecordError("rating_wrong_type", message)
     if not low <= rating <= high:  # NaN too: it is in no range
         found = f"{key}: {str(rating)[:60]} is outside {low}-{high}, the scale of {dataset.name}"
         raise RecordError("rating_out_of_range", found)

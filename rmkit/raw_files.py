@@ -75,23 +75,28 @@ def read_records(path: Path, numeric: Collection[str] = ()) -> Iterator[RawRecor
         raise DataError(f"{path}: unknown format {path.suffix!r}; use {', '.join(SUFFIXES)}, text formats also as .gz")
     try:
         if suffix == ".parquet":
-            return _read_parquet(pyarrow.parquet.ParquetFile(path))
-        file = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        opening = file.peek(_CHUNK)
+            with pyarrow.parquet.ParquetFile(path):
+                return _read_parquet(path)
+        with _open(path) as file:
+            opening = file.peek(_CHUNK)
     except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: can't be read ({error})") from error
     if suffix == ".csv":
-        return _read_csv(file, numeric)
+        return _read_csv(path, numeric)
     if suffix == ".json" and opening.removeprefix(_BOM).lstrip().startswith(b"["):
-        return _read_array(file)
-    return _read_json_lines(file)
+        return _read_array(path)
+    return _read_json_lines(path)
 
 
-def _lines(file: gzip.GzipFile | BufferedReader) -> Iterator[tuple[int, bytes]]:
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers, split at line feeds only; `_StoppedError` where the file gives no more."""
     number = 0
     pieces: list[bytes] = []  # of the line that is not whole yet; joined once, so that a huge one stays linear
-    with file:
+    with _open(path) as file:
         while True:
             try:
                 chunk = file.read1(_CHUNK)
@@ -116,9 +121,9 @@ def _lines(file: gzip.GzipFile | BufferedReader) -> Iterator[tuple[int, bytes]]:
             pieces = [rest]
 
 
-def _read_json_lines(file: gzip.GzipFile | BufferedReader) -> Iterator[RawRecord]:
+def _read_json_lines(path: Path) -> Iterator[RawRecord]:
     try:
-        for number, line in _lines(file):
+        for number, line in _lines(path):
             if number == 1:
                 line = line.removeprefix(_BOM)
             if line.strip():
@@ -170,11 +175,11 @@ def _decode(number: int, text: str, start: int) -> tuple[RawRecord, int]:
     return RawRecord(number, value), end
 
 
-def _read_array(file: gzip.GzipFile | BufferedReader) -> Iterator[RawRecord]:
+def _read_array(path: Path) -> Iterator[RawRecord]:
     pieces: list[bytes] = []
     stop = None
     try:
-        for _, piece in _lines(file):
+        for _, piece in _lines(path):
             pieces.append(piece)
     except _StoppedError as error:
         stop = error
@@ -198,12 +203,12 @@ def _read_array(file: gzip.GzipFile | BufferedReader) -> Iterator[RawRecord]:
         yield RawRecord(line, text[start + 1 :], "broken_json", "more text follows the array")
 
 
-def _read_csv(file: gzip.GzipFile | BufferedReader, numeric: Collection[str]) -> Iterator[RawRecord]:
+def _read_csv(path: Path, numeric: Collection[str]) -> Iterator[RawRecord]:
     csv.field_size_limit(sys.maxsize)  # the default refuses long responses
     taken: list[str] = []  # the lines of the row being read
 
     def texts() -> Iterator[str]:
-        for _, line in _lines(file):
+        for _, line in _lines(path):
             # What is not UTF-8 becomes lone surrogates, which the adapters refuse by column.
             taken.append(line.removeprefix(_BOM).decode("utf-8", "surrogateescape") + "\n")
             yield taken[-1]
@@ -241,9 +246,9 @@ def _number(cell: str) -> int | float | str | None:
     return cell
 
 
-def _read_parquet(file: pyarrow.parquet.ParquetFile) -> Iterator[RawRecord]:
+def _read_parquet(path: Path) -> Iterator[RawRecord]:
     row = 0
-    with file:
+    with pyarrow.parquet.ParquetFile(path) as file:
         try:
             for batch in file.iter_batches(batch_size=_BATCH):
                 for index in range(batch.num_rows):

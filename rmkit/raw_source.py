@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import datasets
-
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
 from rmkit.manifest import sha256_file
@@ -83,6 +81,8 @@ def read_hub(hub_id: str, revision: str | None, split: str) -> Iterator[RawRecor
     Raises:
         DataError: At once, if it can't be loaded.
     """
+    import datasets  # noqa: PLC0415 - takes longer than preparing a small file, which doesn't need it
+
     try:
         rows = datasets.load_dataset(hub_id, revision=revision, split=split)
     except Exception as error:  # offline, unknown id, no such split, broken data: they share no base

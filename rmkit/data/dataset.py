@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,9 +95,9 @@ def read_text_column(record: Mapping[str, Any], column: str, if_empty: str) -> s
     """
     value = read_column(record, column)
     if value is not None and not isinstance(value, str):
-        raise RecordError("wrong_type", f"column {column!r}: expected text, found {_describe(value)}")
+        raise RecordError("wrong_type", f"column {column!r}: expected text, found {describe(value)}")
     if value is None or not value.strip():
-        raise RecordError(if_empty, f"column {column!r} holds no text: {_describe(value)}")
+        raise RecordError(if_empty, f"column {column!r} holds no text: {describe(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -106,10 +107,11 @@ def read_text_column(record: Mapping[str, Any], column: str, if_empty: str) -> s
     return value
 
 
+def describe(value: Any) -> str:
+    """A value's type and a short form of it, for messages; safe for values of any size and depth."""
+    return f"{type(value).__name__} {reprlib.repr(value)}"
+
+
 def _list(record: Mapping[str, Any]) -> str:
     columns = ", ".join(repr(str(key)[:40]) for key in list(record)[:12])
     return f"{columns} and {len(record) - 12} more" if len(record) > 12 else columns or "no columns"
-
-
-def _describe(value: Any) -> str:
-    return f"{type(value).__name__} {str(value)[:60]!r}"

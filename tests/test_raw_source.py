@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rmkit.data import DATASETS
+from rmkit.errors import DataError
+from rmkit.raw_source import open_source, read_hub, split_hub_id
+
+GOLDEN = Path(__file__).parent / "data" / "golden"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nvidia/HelpSteer2", ("nvidia/HelpSteer2", None)),
+        ("me/my.set-1@refs/pr/1", ("me/my.set-1", "refs/pr/1")),
+        ("me/my_set@0a1b", ("me/my_set", "0a1b")),
+    ],
+)
+def test_hub_ids(text: str, expected: tuple[str, str | None]) -> None:
+    assert split_hub_id(text) == expected
+
+
+@pytest.mark.parametrize("text", ["nvidia", "a/b/c", "/a/b", "a/b@", "a b/c", ""])
+def test_what_is_no_hub_id(text: str) -> None:
+    with pytest.raises(DataError, match="neither a file nor a hub id"):
+        split_hub_id(text)
+
+
+def test_a_file_comes_with_its_hash_and_without_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    shutil.copy(GOLDEN / "helpsteer" / "input.jsonl", path)
+    source = open_source(DATASETS["helpsteer"], str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert source.to_dict() == {"name": "mine.jsonl", "revision": None, "sha256": sha256}
+    assert [record.line for record in source.records] == [1, 2, 3]
+
+
+def test_csv_ratings_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,response,helpfulness\n1,2,3\n", "utf-8")
+    (record,) = open_source(DATASETS["helpsteer"], str(tmp_path / "a.csv")).records
+    assert record.content == {"prompt": "1", "response": "2", "helpfulness": 3}
+
+
+def test_unusable_inputs_say_what_to_do(tmp_path: Path) -> None:
+    dataset = DATASETS["helpsteer2"]
+    with pytest.raises(DataError, match="is a folder; give one of its files"):
+        open_source(dataset, str(tmp_path))
+    with pytest.raises(DataError, match="there is no such file"):
+        open_source(dataset, "data/none.jsonl.gz")
+    with pytest.raises(DataError, match="someone/copy@REVISION"):
+        open_source(dataset, "someone/copy")
+
+
+def test_every_data_set_pins_a_commit() -> None:
+    for dataset in DATASETS.values():
+        assert len(dataset.revision) == 40 and int(dataset.revision, 16)
+        split_hub_id(dataset.hub_id)
+
+
+def test_a_hub_repository_is_read_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(GOLDEN / "reward_bench" / "input.jsonl", copy / "train.jsonl")
+    from_hub = list(read_hub(str(copy), None, "train"))
+    from_file = list(open_source(DATASETS["reward_bench"], str(copy / "train.jsonl")).records)
+    assert from_hub == from_file
+    with pytest.raises(DataError, match="split 'filtered' of .* can't be loaded"):
+        read_hub(str(copy), None, "filtered")
