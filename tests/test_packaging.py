@@ -70,16 +70,21 @@ def imported_packages(source: str) -> set[str]:
     return names
 
 
+def normalise(name: str) -> str:
+    """A distribution's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def distributions(names: Iterable[str]) -> set[str]:
-    """The installed distributions, in lower case, that provide top-level packages; none for the standard library."""
+    """The installed distributions that provide top-level packages, by normalised name; none for the standard library."""
     providers = importlib.metadata.packages_distributions()
     third_party = set(names) - sys.stdlib_module_names - {"rmkit"}
-    return {providers.get(name, [name])[0].lower() for name in third_party}
+    return {normalise(providers.get(name, [name])[0]) for name in third_party}
 
 
 def declared(requirements: Iterable[str]) -> set[str]:
-    """The names of requirement strings, in lower case, without bounds."""
-    return {re.split(r"[\[=<>~! ;]", requirement)[0].lower() for requirement in requirements}
+    """The normalised names of requirement strings, without bounds."""
+    return {normalise(re.split(r"[\[=<>~! ;]", requirement)[0]) for requirement in requirements}
 
 
 def pins_without_reason(text: str) -> list[str]:
