@@ -90,7 +90,7 @@ ifeq ($(DEVICE),cpu)
 	@# DeepSpeed compiles its shared-memory collectives at the first start of two CPU ranks, for about a minute.
 	@if command -v g++ >/dev/null && command -v ninja >/dev/null; then \
 		echo "compiling DeepSpeed's CPU collectives (once)"; \
-		.venv/bin/python -W ignore -c 'from deepspeed.accelerator import get_accelerator as accelerator; \
+		DS_ACCELERATOR=cpu .venv/bin/python -W ignore -c 'from deepspeed.accelerator import get_accelerator as accelerator; \
 			accelerator().create_op_builder("ShareMemCommBuilder").load(verbose=False)'; \
 	else \
 		echo "no C++ compiler: training on CPU ranks needs g++ (on Debian: apt-get install g++)"; \

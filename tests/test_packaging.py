@@ -76,7 +76,7 @@ def normalise(name: str) -> str:
 
 
 def distributions(names: Iterable[str]) -> set[str]:
-    """The installed distributions that provide top-level packages, by normalised name; none for the standard library."""
+    """The installed distributions that provide top-level packages, by normalised name; none for stdlib ones."""
     providers = importlib.metadata.packages_distributions()
     third_party = set(names) - sys.stdlib_module_names - {"rmkit"}
     return {normalise(providers.get(name, [name])[0]) for name in third_party}
