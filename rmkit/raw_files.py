@@ -79,7 +79,7 @@ def read_records(path: Path, numeric: Collection[str] = ()) -> Iterator[RawRecor
                 return _read_parquet(path)
         with _open(path) as file:
             opening = file.peek(_CHUNK)
-    except (OSError, EOFError, zlib.error, pyarrow.ArrowException) as error:
+    except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: can't be read ({error})") from error
     if suffix == ".csv":
         return _read_csv(path, numeric)
@@ -248,14 +248,14 @@ def _number(cell: str) -> int | float | str | None:
 
 def _read_parquet(path: Path) -> Iterator[RawRecord]:
     row = 0
-    with pyarrow.parquet.ParquetFile(path) as file:
-        try:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_BATCH):
                 for index in range(batch.num_rows):
                     row += 1
                     yield _table_row(row, batch.slice(index, 1))
-        except (OSError, pyarrow.ArrowException) as error:
-            yield RawRecord(row + 1, "", "unreadable_file", f"reading failed here ({error})")
+    except (OSError, ValueError, pyarrow.ArrowException) as error:  # a damaged name of a column is a ValueError
+        yield RawRecord(row + 1, "", "unreadable_file", f"reading failed here ({error})")
 
 
 def _table_row(number: int, batch: pyarrow.RecordBatch) -> RawRecord:

@@ -135,6 +135,28 @@ def test_a_parquet_row_that_python_cannot_hold_is_handed_on(tmp_path: Path) -> N
     ]
 
 
+def test_a_damaged_parquet_keeps_the_rows_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"n": range(512)})
+    pyarrow.parquet.write_table(table, path, row_group_size=256, compression="gzip", use_dictionary=False)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        start = file.metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + 60 : start + 90] = bytes(30)
+    path.write_bytes(bytes(content))
+    *good, last = read_records(path)
+    assert [record.content for record in good] == [{"n": n} for n in range(256)]
+    assert (last.line, last.reason) == (257, "unreadable_file")
+
+
+def test_a_parquet_file_with_a_damaged_column_name_fails_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"response": ["a"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"response", b"res\xff\xfense"))
+    with pytest.raises(DataError, match=r"a\.parquet: can't be read"):
+        read_records(path)
+
+
 def many_lines() -> bytes:
     """Lines that compress badly, so that a cut falls between them."""
     return b"".join(json.dumps({"n": n, "noise": str(hash((n, n * n)))}).encode() + b"\n" for n in range(3000))
