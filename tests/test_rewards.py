@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers.integrations import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
 from rmkit.engines.transformers import TransformersEngine, load_model
 from rmkit.errors import JudgeError, RubricError
@@ -277,3 +278,13 @@ def test_loading_leaves_random_numbers_alone(judge_folder: Path, monkeypatch: py
         seed(5)
     JudgeReward(judge_folder)(prompts=["Sort."], completions=["Fine."])
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_the_judge_is_loaded_whole_while_zero_3_trains(judge_folder: Path, judge: Judge) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    zero3 = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 1})
+    assert is_deepspeed_zero3_enabled()  # for as long as the config lives, as during training
+    reward = JudgeReward(judge_folder)
+    call: dict[str, Any] = {"prompts": ["Sort."], "completions": ["Fine."]}
+    assert reward(**call) == pytest.approx(JudgeReward(judge)(**call), abs=1e-6)
+    assert is_deepspeed_zero3_enabled() and zero3.is_zero3()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+from transformers.integrations import deepspeed
 
 from rmkit.engines import Query
 from rmkit.errors import JudgeError
 
 
 def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.Module:
-    """Load a causal language model from safetensors.
+    """Load a causal language model from safetensors, whole, also in a process that trains under ZeRO-3.
 
     Args:
         path: Folder or hub id.
@@ -27,10 +31,25 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     chosen = "float32" if dtype == "auto" and device == "cpu" else dtype
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, use_safetensors=True)
+        with _zero3_set_aside():
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise JudgeError(f"the model {path} can't be loaded: {error}") from error
-    return model.to(device).eval()
+    return model.to(device).eval()  # type: ignore[arg-type]  (the annotation of `to` lacks device names)
+
+
+@contextmanager
+def _zero3_set_aside() -> Iterator[None]:
+    """Hide a ZeRO-3 training's config, by which transformers would split every model that is loaded meanwhile."""
+    # transformers has a setter for it, but no getter.
+    reference: weakref.ref[Any] | None = deepspeed._hf_deepspeed_config_weak_ref
+    config = reference() if reference is not None else None
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if config is not None:
+            deepspeed.set_hf_deepspeed_config(config)
 
 
 class TransformersEngine:
