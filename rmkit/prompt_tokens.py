@@ -140,18 +140,33 @@ class PromptEncoder:
     def _encode_section(self, text: str) -> tuple[int, ...]:
         ids = self._sections.get(text)
         if ids is None:
-            try:
-                ids = tuple(self._plain.encode(text, add_special_tokens=False).ids) if text else ()
-            except (TypeError, UnicodeEncodeError) as error:
-                raise DataError(f"the text can't be encoded as UTF-8: {error}") from error
+            _check_text(text)
+            ids = tuple(self._plain.encode(text, add_special_tokens=False).ids) if text else ()
             if len(self._sections) >= 1024:  # rubric, request and the turns of neighbours are what repeats
                 self._sections.clear()
             self._sections[text] = ids
         return ids
 
     def encode_completion(self, text: str) -> list[int]:
-        """Token ids of a score sequence, without the end of turn."""
+        """Token ids of a score sequence, without the end of turn.
+
+        Raises:
+            DataError: If an attribute's name can't be encoded.
+        """
+        _check_text(text)
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def _check_text(text: str) -> None:
+    """Do nothing for a text that can be written as UTF-8.
+
+    Raises:
+        DataError: For a lone surrogate, with its place.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text can't be encoded as UTF-8: {error}") from error
 
 
 def _own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -165,7 +180,8 @@ def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """A copy of a tokenizer that knows no added token, for text that must stay text.
 
     The added tokens leave the list that is matched before tokenisation, and their entries in the model's own
-    vocabulary become unreachable, for a sentencepiece model may spell `<s>` from its pieces.
+    vocabulary become unreachable, for a sentencepiece model may spell `<s>` from its pieces. Only a single
+    character stays reachable where nothing else could spell it: text must never be lost.
 
     Raises:
         TokenizerError: If the tokenizer has no Rust backend to copy.
@@ -177,7 +193,8 @@ def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
             f"{type(tokenizer).__name__}; convert it with transformers' AutoTokenizer and save it"
         )
     data = json.loads(backend.to_str())
-    added = {item["content"] for item in data["added_tokens"]}
+    spelled = data["model"].get("byte_fallback", False)
+    added = {item["content"] for item in data["added_tokens"] if len(item["content"]) > 1 or spelled}
     data["added_tokens"] = []
     data["post_processor"] = data["truncation"] = data["padding"] = None
     _hide(data["model"], added)

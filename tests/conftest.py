@@ -109,3 +109,28 @@ def save_tiny_model(tiny: ModuleType) -> Callable[..., Path]:
 def save_tiny_judge(tiny: ModuleType) -> Callable[..., Path]:
     """`save_tiny_judge(folder, tokenizer, rubric, **options)`: the same with a `judge_config.json`."""
     return tiny.save_judge
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "byte_level",
+        "sentencepiece",
+        "split_digits",
+        "three_digits",
+        "../shared/tokenizers/gpt2",
+        "../shared/tokenizers/gpt_neox_20b",
+        "../shared/tokenizers/mistral_v3",
+        "../shared/models/stories260K",
+    ],
+)
+def each_tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: Callable[..., Any]) -> Any:
+    """One tokenizer after the other: each kind of `tiny_tokenizer`, and the real ones where they are."""
+    if not request.param.startswith(".."):
+        return tiny_tokenizer(request.param)
+    folder = REPO / request.param
+    if not folder.is_dir():
+        pytest.skip(f"the real tokenizer {request.param} is not here")
+    from transformers import AutoTokenizer  # noqa: PLC0415 (heavy)
+
+    return AutoTokenizer.from_pretrained(folder)

@@ -24,7 +24,7 @@ CONVERSATION = (
 
 def test_the_whole_prompt_reads_rubric_turns_reference_response_request() -> None:
     assert render_prompt(RUBRIC, CONVERSATION, "It is 21 degrees.", "21 degrees.") == (
-        "Rate the response to the conversation below on each attribute.\n\n"
+        "Judge the response to the conversation below.\n\n"
         "[Attributes]\n"
         "Help (1-5): Does it help? 1 = not at all, 5 = very.\n"
         "All (0-20)\n\n"
@@ -35,7 +35,7 @@ def test_the_whole_prompt_reads_rubric_turns_reference_response_request() -> Non
         "[User]\nAnd?\n\n"
         "[Reference answer]\n21 degrees.\n\n"
         "[Response]\nIt is 21 degrees.\n\n"
-        "Reply with the scores of the response only: Help: n, All: n"
+        'Rate the response on each attribute, in order, as "Name: score, Name: score", and write nothing else.'
     )
 
 
