@@ -35,7 +35,7 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
             model = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise JudgeError(f"the model {path} can't be loaded: {error}") from error
-    return model.to(device).eval()  # type: ignore[arg-type]  (the annotation of `to` lacks device names)
+    return model.to(device).eval()  # type: ignore[arg-type]
 
 
 @contextmanager
