@@ -1,6 +1,8 @@
 """Make a small random model with its own tokenizer from a prepared data folder, so that nothing is downloaded.
 
     python train/make_tiny_model.py --data runs/data --output runs/tiny
+
+The same data and seed give the same model.
 """
 
 from __future__ import annotations

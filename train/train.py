@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 
+from transformers.utils.logging import disable_progress_bar
+
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.training.run import train_judge
 from rmkit.training.settings import read_settings
@@ -21,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = read_settings(sys.argv[1:] if argv is None else argv)
         args = settings.training
         logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR)
+        if args.disable_tqdm:
+            disable_progress_bar()  # transformers' own, of loading and saving
         figures = train_judge(settings)
     except (DataError, JudgeError, RubricError, TokenizerError) as error:
         print(f"train.py: {error}", file=sys.stderr)

@@ -17,6 +17,7 @@ from rmkit.losses import LossSettings
 from rmkit.training.settings import ModelArguments
 
 ADAPTER_FOLDER = "adapter"
+_PICKLED_ARGUMENTS = "training_args.bin"  # what Trainer leaves; settings.json says the same without a pickle
 
 
 def save_weights(trainer: Trainer, model: ModelArguments, folder: Path) -> None:
@@ -28,9 +29,13 @@ def save_weights(trainer: Trainer, model: ModelArguments, folder: Path) -> None:
         JudgeError: If no safetensors file came of it, as under ZeRO-3 without
             `stage3_gather_16bit_weights_on_model_save`.
     """
-    trainer.save_model(str(folder / ADAPTER_FOLDER if model.lora else folder))
+    saved = folder / ADAPTER_FOLDER if model.lora else folder
+    trained: Any = trainer.model
+    trained.config.use_cache = True  # Trainer turned it off, and the saved config would keep it so
+    trainer.save_model(str(saved))
     if not trainer.is_world_process_zero():
         return
+    (saved / _PICKLED_ARGUMENTS).unlink(missing_ok=True)
     if model.lora:
         from peft import PeftModel  # noqa: PLC0415 (only where LoRA is used)
 

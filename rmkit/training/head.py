@@ -60,15 +60,38 @@ def loss_terms(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], settings
         batch: From `JudgeCollator`.
         settings: Chooses the score loss.
     """
+    nll, scores = _unreduced(logits, batch, settings)
+    return LossTerms(nll.sum(), scores.sum(), nll[batch["score_rows"]].detach().sum())
+
+
+def row_sums(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], settings: LossSettings) -> torch.Tensor:
+    """Both terms of the loss, summed over each example: shape (B, 2); arguments as in `loss_terms`."""
+    nll, scores = _unreduced(logits, batch, settings)
+    return torch.stack([nll.reshape(batch["labels"].shape).sum(1), _by_example(scores, batch)], dim=1)
+
+
+def row_counts(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Completion tokens and summed place weights of each example: float32, shape (B, 2)."""
+    tokens = batch["labels"].ne(-100).sum(1).float()
+    return torch.stack([tokens, _by_example(batch["score_weights"], batch)], dim=1)
+
+
+def _unreduced(
+    logits: torch.Tensor, batch: Mapping[str, torch.Tensor], settings: LossSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross entropy at every position, shape (B * C,), and weighted losses at score positions, shape (N,)."""
     rows = logits.flatten(0, 1)  # (B * C, V)
     nll = cross_entropy(rows, batch["labels"].flatten())  # (B * C,)
     at = batch["score_rows"]  # (N,)
-    score_nll = nll[at]
-    zero = nll.new_zeros(())
     if settings.loss == "ce":
-        return LossTerms(nll.sum(), zero, score_nll.detach().sum())
+        return nll, torch.zeros_like(nll[at])
     score_logits = rows[at.unsqueeze(-1), batch["score_ids"]].to(nll.dtype)  # (N, K)
     label_logits = rows[at, batch["score_labels"]].to(nll.dtype)  # (N,)
-    inputs = ScoreInputs(score_logits, label_logits + score_nll, batch["score_distances"])
-    losses = SCORE_LOSSES[settings.loss](inputs, settings)
-    return LossTerms(nll.sum(), (losses * batch["score_weights"]).sum(), score_nll.detach().sum())
+    inputs = ScoreInputs(score_logits, label_logits + nll[at], batch["score_distances"])
+    return nll, SCORE_LOSSES[settings.loss](inputs, settings) * batch["score_weights"]
+
+
+def _by_example(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Sum what belongs to score positions, shape (N,), over each example: shape (B,)."""
+    examples, width = batch["labels"].shape
+    return values.new_zeros(examples).index_add(0, batch["score_rows"] // width, values)

@@ -8,27 +8,27 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import distributed, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from rmkit.engines.transformers import TransformersEngine
-from rmkit.errors import DataError
+from rmkit.errors import DataError, JudgeError
+from rmkit.jsonl import read_jsonl
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.jsonl import read_jsonl
-from rmkit.manifest import read_json, sha256_file
+from rmkit.manifest import sha256_file
+from rmkit.prepared_folder import MANIFEST_FILE, RATED_FILES, read_manifest
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import ExampleDataset
 from rmkit.training.export import save_judge, save_weights
-from rmkit.training.run_record import check_settings, write_run
+from rmkit.training.run_record import check_settings, write_run, write_settings
 from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
-from rmkit.training.validation import SynchronisedEngine, unwrap, validate
+from rmkit.training.validation import SynchronisedEngine, figure_names, unwrap, validate
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +44,28 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         just its path under `complete`.
 
     Raises:
-        DataError: If the data folder is not complete, no row is left, or the folder was started with other
-            settings.
+        DataError: If the data folder is not complete, no row is left, the folder was started with other
+            settings, or the metric that chooses the best checkpoint is none that the validation rows give.
+        JudgeError: If the model can't be loaded.
         TokenizerError: If the tokenizer can't tell the rubric's scores apart.
     """
     started = time.time()
     args, folder = settings.training, Path(str(settings.training.output_dir))
     data_folder = Path(settings.data.data)
-    manifest = _read_manifest(data_folder)
-    rubric = Rubric.from_dict(manifest["rubric"], f"{data_folder}/manifest.json: rubric")
+    rubric = _read_rubric(data_folder)
     record = {
         "options": settings.given,
         "loss": {**vars(settings.loss), **_as_dict(settings.loss.settings())},
-        "data_manifest_sha256": sha256_file(data_folder / "manifest.json"),
+        "data_manifest_sha256": sha256_file(data_folder / MANIFEST_FILE),
         "deepspeed_config": _deepspeed_config(args),
         "world_size": args.world_size,
     }
-    with args.main_process_first(desc="settings"):
+    checkpoint, is_complete = find_checkpoint(folder), (folder / FILE_NAME).exists()
+    if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
         check_settings(folder, record)
-    if (folder / FILE_NAME).exists():
+    if is_complete:
         return {"complete": str(folder)}
-    tokenizer = AutoTokenizer.from_pretrained(settings.model.model, revision=settings.model.revision)
+    tokenizer = _load_tokenizer(settings.model)
     encoder = JudgeEncoder(tokenizer, rubric)
     rows = {name: _read_rows(data_folder / f"{name}.jsonl") for name in ("train", "validation")}
     max_length, truncate = settings.data.max_length, settings.data.truncate_turns
@@ -76,9 +77,10 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         raise DataError(f"{data_folder}/train.jsonl has no rows")
     if datasets["validation"] is None:
         _train_without_validation(args)
+    scored = rows["validation"][: settings.data.validation_rows]
+    _check_metric(args, {"loss", *(figure_names(rubric, scored) if scored else ())})
     model = load_trainable(settings.model, args)
     judge = _validation_judge(model, encoder, max_length, truncate)
-    scored = rows["validation"][: settings.data.validation_rows]
     trainer = JudgeTrainer(
         model=model,
         args=args,
@@ -89,13 +91,15 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         loss_settings=settings.loss.settings(),
         validate=(lambda: validate(judge, scored, shard=not is_deepspeed_zero3_enabled())) if scored else None,
     )
-    result = trainer.train(resume_from_checkpoint=find_checkpoint(folder))
+    if trainer.is_world_process_zero():
+        write_settings(folder, record)
+    trainer.train(resume_from_checkpoint=checkpoint)
     figures: dict[str, Any] = {
         "steps": trainer.state.global_step,
         "rows": {name: len(part) for name, part in datasets.items() if part is not None},
         "skipped": {name: dict(part.skipped) for name, part in datasets.items() if part is not None},
         "truncated": {name: part.truncated for name, part in datasets.items() if part is not None},
-        "train_loss": result.training_loss,
+        "resumed_from": checkpoint and Path(checkpoint).name,
         "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
         "log": trainer.state.log_history,
     }
@@ -128,6 +132,7 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
     `args` must exist already: under ZeRO-3 that is what splits the weights while they are loaded.
 
     Raises:
+        JudgeError: If the model can't be loaded, for example because it has no safetensors.
         ValueError: If adapters are asked for and peft finds no module for them.
     """
     if is_deepspeed_zero3_enabled():
@@ -135,14 +140,16 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
 
         deepspeed.init_distributed()  # or zero.Init would take this rank for the only one
     dtype = "float32" if settings.dtype == "auto" and args.use_cpu else settings.dtype
-    model = AutoModelForCausalLM.from_pretrained(
-        settings.model,
-        revision=settings.revision,
-        dtype=dtype,
-        attn_implementation=settings.attn_implementation,
-        use_safetensors=True,
-    )
-    model.config.use_cache = False
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            settings.model,
+            revision=settings.revision,
+            dtype=dtype,
+            attn_implementation=settings.attn_implementation,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise JudgeError(f"the model {settings.model} can't be loaded: {error}") from error
     if not settings.lora:
         return model
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 (only where LoRA is used)
@@ -162,22 +169,37 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
 
 
 def find_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end, or None."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    return None if newest is None else str(newest)
+    """The newest checkpoint that was written to its end, or None.
+
+    `trainer_state.json` is written last, when all ranks have written theirs; one that was cut off does not count.
+    """
+    whole: dict[int, Path] = {}
+    for file in folder.glob("checkpoint-*/trainer_state.json"):
+        try:
+            whole[json.loads(file.read_text("utf-8"))["global_step"]] = file.parent
+        except (KeyError, TypeError, ValueError):
+            logger.warning("%s was cut off; its checkpoint is not used", file)
+    return str(whole[max(whole)]) if whole else None
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not (folder / "manifest.json").is_file():
-        raise DataError(
-            f"{folder} has no manifest.json, so it is not a complete data folder; run data_prep/prepare.py"
-        )
-    manifest = read_json(folder / "manifest.json")
+def _read_rubric(folder: Path) -> Rubric:
+    """The rubric of a data folder whose rows are those that its manifest describes."""
+    manifest = read_manifest(folder)
+    if manifest.get("rubric") is None:
+        raise DataError(f"{folder} holds no rated responses, so there is nothing to train on")
     for name, entry in manifest["files"].items():
-        if name.endswith(".jsonl") and sha256_file(folder / name) != entry["sha256"]:
-            raise DataError(f"{folder / name} is not the file that manifest.json describes; prepare the folder anew")
-    return manifest
+        if name not in RATED_FILES:
+            continue
+        if not (folder / name).is_file() or sha256_file(folder / name) != entry["sha256"]:
+            raise DataError(f"{folder / name} is not the file that {MANIFEST_FILE} describes; prepare the folder anew")
+    return Rubric.from_dict(manifest["rubric"], f"{folder / MANIFEST_FILE}: rubric")
+
+
+def _load_tokenizer(settings: ModelArguments) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(settings.model, revision=settings.revision)
+    except (OSError, ValueError) as error:
+        raise JudgeError(f"the model {settings.model}: its tokenizer can't be loaded: {error}") from error
 
 
 def _read_rows(path: Path) -> list[RatedResponse]:
@@ -201,6 +223,14 @@ def _train_without_validation(args: JudgeTrainingArguments) -> None:
     logger.warning("no validation rows: training without validation, and the last weights are exported")
     args.eval_strategy = "no"
     args.load_best_model_at_end = False
+
+
+def _check_metric(args: JudgeTrainingArguments, names: set[str]) -> None:
+    """Refuse a metric that validation would not give, now and not after the first epoch."""
+    metric = (args.metric_for_best_model or "").removeprefix("eval_")
+    if args.eval_strategy != "no" and metric not in names:
+        given = ", ".join(f"eval_{name}" for name in sorted(names))
+        raise DataError(f"metric_for_best_model={metric!r} is none that the validation rows give: {given}")
 
 
 def _deepspeed_config(args: JudgeTrainingArguments) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import resource
 import subprocess
@@ -21,23 +22,32 @@ from rmkit.manifest import read_json, write_json
 SETTINGS_FILE = "settings.json"
 RUN_FILE = "run.json"
 
-_FREE = {"logging_steps", "logging_strategy", "report_to", "run_name", "save_total_limit", "disable_tqdm", "log_level"}
+_FREE = {
+    *("logging_steps", "logging_strategy", "report_to", "run_name", "save_total_limit", "disable_tqdm", "log_level"),
+    *("data", "deepspeed"),  # paths, of which the content is compared
+}
 """Options that change no number, so that a run may be resumed with others."""
 
 _PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "peft", "tokenizers", "datasets")
 
 
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what a run was told; it binds those that resume it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / SETTINGS_FILE, dict(settings))
+
+
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Compare with the settings that a folder was started with; the first run writes them down.
+    """Compare with the settings that a folder was started with.
 
     Raises:
-        DataError: If a setting differs, naming it and both values.
+        DataError: If a setting differs, naming it and both values, or the folder says nothing of its settings.
     """
     path = folder / SETTINGS_FILE
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(settings))
-        return
+        raise DataError(
+            f"{folder} has checkpoints but no {SETTINGS_FILE}, so it can't be resumed; choose another output_dir"
+        )
     before = {key: value for key, value in read_json(path).items() if key != "format_version"}
     for key in sorted(set(before) | set(settings)):
         old, new = before.get(key), settings.get(key)
@@ -67,7 +77,7 @@ def write_run(folder: Path, settings: Mapping[str, Any], figures: Mapping[str, A
         folder / RUN_FILE,
         {
             "settings": dict(settings),
-            **figures,
+            **_speakable(dict(figures)),
             "versions": {"rmkit": __version__, "python": platform.python_version(), **_versions()},
             "commit": _commit(),
             "command": sys.argv,
@@ -79,6 +89,15 @@ def write_run(folder: Path, settings: Mapping[str, Any], figures: Mapping[str, A
     )
 
 
+def _speakable(value: Any) -> Any:
+    """The value with numbers that JSON has no word for, such as a loss of NaN, as texts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _speakable(item) for key, item in value.items()}
+    return [_speakable(item) for item in value] if isinstance(value, list) else value
+
+
 def _versions() -> dict[str, str]:
     installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
     return {name: metadata.version(name) for name in _PACKAGES if name in installed}
@@ -86,9 +105,12 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     """The commit of the clone that runs, with `-dirty` where files differ; None outside a clone."""
-    folder = Path(__file__).resolve().parent
+    file = Path(__file__).resolve()
+    git = ["git", "-C", str(file.parent)]
     try:
-        describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        # An installed rmkit may lie in somebody else's repository; there this file is not tracked.
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -89,16 +89,21 @@ class JudgeTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: a batch has columns of its own."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep besides the best one."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep, the best one included."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Export the best checkpoint, not the last."})
     metric_for_best_model: str | None = field(
         default="eval_loss", metadata={"help": "eval_loss, eval_pair_accuracy, eval_mae or eval_mae_ATTRIBUTE."}
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN loss is shown as it is."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the log."})
-    disable_tqdm: bool | None = field(
-        default_factory=lambda: not sys.stderr.isatty(), metadata={"help": "No progress bar; off where nobody looks."}
-    )
+
+    def __post_init__(self) -> None:
+        """Say which figures are better when higher (transformers takes all but a loss for such); no bars in files."""
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
+        if self.greater_is_better is None:
+            self.greater_is_better = (self.metric_for_best_model or "").endswith("pair_accuracy")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,9 @@ class TrainingSettings:
 
 def build_parser() -> HfArgumentParser:
     """The parser of `train/train.py`, which also knows all of transformers' TrainingArguments."""
+    groups: list[Any] = [DataArguments, ModelArguments, LossArguments, JudgeTrainingArguments]
     parser = HfArgumentParser(
-        [DataArguments, ModelArguments, LossArguments, JudgeTrainingArguments],
+        groups,
         allow_abbrev=False,
         description="Train a judge: a language model that writes score sequences.",
         epilog="Example: torchrun --nproc_per_node 8 train/train.py --config train/configs/helpsteer2_llama31_8b.yaml "
@@ -144,6 +150,8 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
     parser = build_parser()
     known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} - {"h", "help"}
     config_file, rest = _split_config(list(argv))
+    if config_file == "":
+        parser.error("--config needs a file")
     from_file = _read_yaml(Path(config_file)) if config_file else {}
     from_line = _given_options(rest)
     for source, options in ((config_file or "", from_file), ("the command line", from_line)):
@@ -156,6 +164,8 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
     given = {**from_file, **from_line}
     if given.get("deepspeed"):
         _stand_alone()
+        if str(given.get("use_cpu")).lower() in ("true", "1", "yes"):
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed would go to a GPU that is there
     try:
         data, model, loss, training = parser.parse_args_into_dataclasses([*words, *rest], look_for_args_file=False)[:4]
         loss.settings()
@@ -179,7 +189,7 @@ def _split_config(argv: list[str]) -> tuple[str | None, list[str]]:
     words = iter(argv)
     for word in words:
         if word == "--config":
-            config = next(words, None)
+            config = next(words, "")
         elif word.startswith("--config="):
             config = word.removeprefix("--config=")
         else:
@@ -193,6 +203,7 @@ def _given_options(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
             options[name] = value if equals else "true"
         elif name is not None:
             options[name] = word if options[name] == "true" else f"{options[name]} {word}"
@@ -207,7 +218,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise DataError(f"config {path}: {error}") from error
     if not isinstance(options, dict):
         raise DataError(f"config {path}: expected 'option: value' lines, found {type(options).__name__}")
-    return {str(option): value for option, value in options.items() if value is not None}
+    options = {str(option).replace("-", "_"): value for option, value in options.items() if value is not None}
+    # In YAML a bare `no` is false, and `no` is what transformers calls a strategy that does nothing.
+    return {o: "no" if value is False and o.endswith("_strategy") else value for o, value in options.items()}
 
 
 def _as_words(option: str, value: Any) -> list[str]:

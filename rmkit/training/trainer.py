@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import EvalPrediction, Trainer
 
 from rmkit.losses import LossSettings
-from rmkit.training.head import completion_logits, loss_terms
+from rmkit.training.head import completion_logits, loss_terms, row_counts, row_sums
 
 
 class JudgeTrainer(Trainer):
     """Trains on batches of `JudgeCollator`.
 
     The loss of a step is `sum(CE) / tokens + alpha * sum(w * score loss) / D`, with sums and counts over all
-    micro-batches and all ranks of the step, so that it does not depend on how a batch is split.
+    micro-batches and all ranks of the step, so that it does not depend on how a batch is split. The validation
+    loss is the same formula over all validation rows at once.
 
     Args:
         loss_settings: The loss.
@@ -32,7 +34,7 @@ class JudgeTrainer(Trainer):
     def __init__(
         self, *, loss_settings: LossSettings, validate: Callable[[], Mapping[str, float]] | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(compute_metrics=self._validation_loss, **kwargs)
         if self.args.n_gpu > 1:
             raise ValueError(
                 f"one process sees {self.args.n_gpu} GPUs; launch with torchrun --nproc_per_node {self.args.n_gpu} "
@@ -72,6 +74,42 @@ class JudgeTrainer(Trainer):
             self._note("loss_scores", score_loss)
         loss = token_loss + self.loss_settings.alpha * score_loss
         return (loss, {}) if return_outputs else loss
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Sums and counts of each row, of which `_validation_loss` makes one loss.
+
+        The mean of batch losses, which Trainer takes, depends on how rows are split into batches and ranks, and
+        on the rows that fill up the last batch; Trainer drops those from what is gathered row by row.
+        """
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            sums = row_sums(completion_logits(model, inputs), inputs, self.loss_settings)
+        return None, sums, row_counts(inputs)
+
+    def _validation_loss(self, prediction: EvalPrediction) -> dict[str, float]:
+        token_sum, score_sum = np.asarray(prediction.predictions).sum(0, dtype=np.float64)
+        tokens, weights = np.asarray(prediction.label_ids).sum(0, dtype=np.float64)
+        divisor = tokens if self.loss_settings.reduction == "tokens" else max(weights, 1.0)
+        return {"loss": float(token_sum / tokens + self.loss_settings.alpha * score_sum / divisor)}
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train for an epoch; not where the last step is done already, for Trainer would make one more.
+
+        That is so when a run that was killed after its last checkpoint is resumed.
+        """
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save random states, and wait for all ranks: what is written next says that the checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
     def _note(self, name: str, value: torch.Tensor) -> None:
         if not self._parts:

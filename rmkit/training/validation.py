@@ -13,7 +13,8 @@ from torch import distributed
 
 from rmkit.engines import Engine, Query
 from rmkit.judge import Judge
-from rmkit.schema import Judgment, RatedResponse
+from rmkit.rubric import Rubric
+from rmkit.schema import Conversation, Judgment, RatedResponse
 from rmkit.scores import ScoreDistribution, aggregate, verdict
 
 
@@ -67,6 +68,15 @@ def validate(judge: Judge, rows: Sequence[RatedResponse], shard: bool) -> dict[s
     return agreement(judge, rows, judgments)
 
 
+def figure_names(rubric: Rubric, rows: Sequence[RatedResponse]) -> set[str]:
+    """Names of the figures that `agreement` finds on these rows, if the judge fails on none of them."""
+    keys = {key for row in rows for key in (row.rubric or rubric).complete(row.scores)}
+    names = {"errors", *(f"mae_{key}" for key in keys)}
+    if keys:
+        names |= {"mae", "outside_mass"}
+    return names | {"pair_accuracy", "pairs"} if _rated_pairs(rubric, rows) else names
+
+
 def agreement(judge: Judge, rows: Sequence[RatedResponse], judgments: Sequence[Judgment]) -> dict[str, float]:
     """How well judgements agree with ratings.
 
@@ -88,7 +98,11 @@ def agreement(judge: Judge, rows: Sequence[RatedResponse], judgments: Sequence[J
     if figures:
         figures["mae"] = float(np.mean(list(figures.values())))
         figures["outside_mass"] = float(np.mean(outside))
-    outcomes = _pair_outcomes(judge, rows, judgments)
+    outcomes = []
+    for i, j, truth in _rated_pairs(judge.rubric, rows):
+        first, second = judgments[i].aggregate, judgments[j].aggregate
+        if first is not None and second is not None:
+            outcomes.append((1 + truth * verdict(first, second)) / 2)
     if outcomes:
         figures["pair_accuracy"] = float(np.mean(outcomes))
         figures["pairs"] = float(len(outcomes))
@@ -96,25 +110,26 @@ def agreement(judge: Judge, rows: Sequence[RatedResponse], judgments: Sequence[J
     return figures
 
 
-def _pair_outcomes(judge: Judge, rows: Sequence[RatedResponse], judgments: Sequence[Judgment]) -> list[float]:
-    groups: dict[Any, list[tuple[float, float]]] = defaultdict(list)
-    for row, judgment in zip(rows, judgments, strict=True):
-        truth = None if row.rubric is not None else _rated_aggregate(judge, row.scores)
-        if truth is not None and judgment.aggregate is not None:
-            groups[row.conversation].append((truth, judgment.aggregate))
-    outcomes = []
-    for members in groups.values():
-        for (truth_a, judged_a), (truth_b, judged_b) in combinations(members, 2):
-            if truth_a != truth_b:
-                outcomes.append((1 + verdict(truth_a, truth_b) * verdict(judged_a, judged_b)) / 2)
-    return outcomes
+def _rated_pairs(rubric: Rubric, rows: Sequence[RatedResponse]) -> list[tuple[int, int, int]]:
+    """Indices of two responses to one conversation with different rated aggregates, and which is higher: 1 or -1."""
+    groups: dict[Conversation, list[tuple[int, float]]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        rated = None if row.rubric is not None else _rated_aggregate(rubric, row.scores)
+        if rated is not None:
+            groups[row.conversation].append((index, rated))
+    return [
+        (i, j, verdict(rated_i, rated_j))
+        for members in groups.values()
+        for (i, rated_i), (j, rated_j) in combinations(members, 2)
+        if rated_i != rated_j
+    ]
 
 
-def _rated_aggregate(judge: Judge, ratings: Mapping[str, int]) -> float | None:
-    scores = judge.rubric.complete(ratings)
-    if any(attribute.weight and attribute.key not in scores for attribute in judge.rubric.attributes):
+def _rated_aggregate(rubric: Rubric, ratings: Mapping[str, int]) -> float | None:
+    scores = rubric.complete(ratings)
+    if any(attribute.weight and attribute.key not in scores for attribute in rubric.attributes):
         return None
-    return aggregate(judge.rubric, {key: ScoreDistribution((score,), (1.0,)) for key, score in scores.items()})
+    return aggregate(rubric, {key: ScoreDistribution((score,), (1.0,)) for key, score in scores.items()})
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
