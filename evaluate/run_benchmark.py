@@ -1,4 +1,4 @@
-"""Turn the scores of preference pairs into a benchmark's figures, a Markdown table and an HTML report."""
+"""Turn the scores of preference pairs, or pairs and a judge, into a benchmark's figures and a report."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rmkit.errors import DataError, RubricError
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.evaluation.records import read_scoring
 from rmkit.evaluation.report import write_report
 from rmkit.evaluation.results import BENCHMARKS, evaluate
 from rmkit.evaluation.tables import render_markdown
+from rmkit.scoring_options import add_scoring_options, score_with_options
 
 _EPILOG = """\
-Reads what evaluate/score_pairs.py wrote; runs on any machine, without the judge. Example:
+With --scores, reads what evaluate/score_pairs.py wrote; runs on any machine, without the judge. With --judge,
+scores the pairs into the output folder first, as that script does, and goes on where an earlier run stopped.
+The report is results.json, results.md and report.html. Examples:
 
   python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/scores
+  python evaluate/run_benchmark.py --benchmark reward_bench --judge runs/judge --input data/rb --output runs/rb
 
 Ties count 0.5 in one column and 0 in the other. A pair without a verdict (a side failed or was not scored)
 counts as wrong in both and stands under "errors". The same scores and seed give the same figures.
@@ -35,33 +39,53 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=BENCHMARKS,
         help="reward_bench: RewardBench 1 with its sections and weights; pairs: any other pairs, by their own subsets",
     )
-    parser.add_argument("--scores", required=True, type=Path, help="folder that evaluate/score_pairs.py wrote")
+    parser.add_argument("--scores", type=Path, help="folder that evaluate/score_pairs.py wrote")
     parser.add_argument(
         "--pairs",
+        "--input",
         type=Path,
-        help="pairs file, or the folder that data_prep/prepare.py wrote (default: pairs.jsonl in the scores folder)",
+        help="pairs file, or the folder that data_prep/prepare.py wrote; with --judge, what is scored "
+        "(default with --scores: pairs.jsonl in the scores folder)",
     )
-    parser.add_argument("--output", type=Path, help="folder for the report (default: the scores folder)")
+    parser.add_argument(
+        "--output", type=Path, help="folder for the report, and for the scores of --judge (default: the scores folder)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument(
         "--resamples", type=int, default=2000, help="bootstrap resamples for sections and averages (default: 2000)"
     )
+    scoring_options = add_scoring_options(parser, required=False)
     arguments = parser.parse_args(argv)
+    if arguments.judge is None:
+        if arguments.scores is None:
+            parser.error("name the folder with the --scores, or a --judge to make them")
+        for name in scoring_options:
+            if getattr(arguments, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} says how to score, which needs a --judge")
+    elif arguments.scores is not None or arguments.pairs is None or arguments.output is None:
+        parser.error("--judge needs --input (the pairs) and --output (for scores and report), and no --scores")
     if arguments.resamples < 1 or arguments.seed < 0:
         parser.error("--resamples must be at least 1 and --seed at least 0")
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read scores, compute, write the report, print the table; returns the exit status."""
+    """Score if a judge is given, read scores, compute, write the report, print the table; returns the status."""
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        scoring = read_scoring(arguments.scores, arguments.pairs)
+        if arguments.judge is not None:
+            score_with_options(arguments, "pairs", arguments.pairs, arguments.output)
+            scoring = read_scoring(arguments.output)
+        else:
+            scoring = read_scoring(arguments.scores, arguments.pairs)
         results = evaluate(scoring, arguments.benchmark, arguments.seed, arguments.resamples)
-    except (DataError, RubricError) as error:
+    except (DataError, JudgeError, RubricError, TokenizerError) as error:
         print(f"run_benchmark: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("run_benchmark: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     paths = write_report(results, arguments.output or arguments.scores)
     print(render_markdown(results))
     print("\n".join(str(path) for path in paths))

