@@ -63,7 +63,7 @@ def build_prompt(
         turns=tuple(_render_turn(message) for message in conversation),
         reference=f"[Reference answer]\n{reference}\n\n" if reference else "",
         response=f"[Response]\n{response}\n\n",
-        request="Reply with the scores of the response only: " + ", ".join(f"{a.name}: n" for a in rubric.attributes),
+        request='Rate the response on each attribute, in order, as "Name: score, Name: score", and write nothing else.',
     )
 
 
@@ -74,7 +74,7 @@ def render_prompt(rubric: Rubric, conversation: Conversation, response: str, ref
 
 def _render_rubric(rubric: Rubric) -> str:
     lines = "".join(f"{_describe(attribute)}\n" for attribute in rubric.attributes)
-    return f"Rate the response to the conversation below on each attribute.\n\n[Attributes]\n{lines}\n"
+    return f"Judge the response to the conversation below.\n\n[Attributes]\n{lines}\n"
 
 
 def _describe(attribute: Attribute) -> str:
