@@ -70,7 +70,7 @@ def dist2(
         >>> z = torch.log(torch.tensor([[0.1, 0.8, 0.1]]))
         >>> d = torch.tensor([[1.0, 0.0, 1.0]])
         >>> [round(x, 4) for x in dist2(z, d).tolist()]
-        [0.1614]
+        [0.1293]
     """
     logits = _at_least_float32(score_logits)
     target = distance_target(distances.to(logits.dtype), tau)
