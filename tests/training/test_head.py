@@ -1,0 +1,227 @@
+"""The loss at the head equals an independent computation, row by row, on full logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from rmkit.judge_encoder import JudgeEncoder
+from rmkit.losses import PRESETS, LossSettings
+from rmkit.rubric import Attribute, Rubric, load_rubric
+from rmkit.schema import Message, RatedResponse
+from rmkit.training.collation import JudgeCollator
+from rmkit.training.examples import Example, encode_example
+from rmkit.training.head import completion_logits, loss_terms, row_counts, row_sums
+
+RUBRIC = Rubric(
+    "mixed",
+    (
+        Attribute("overall", "Overall", minimum=0, maximum=100),
+        Attribute("helpfulness", "Helpfulness"),
+        Attribute("level", "Level", minimum=9, maximum=10),  # after `1` only `0` can stand: one token, no choice
+    ),
+)
+ROWS: list[tuple[str, dict[str, int], Rubric | None]] = [
+    ("A short one.", {"overall": 39, "helpfulness": 4, "level": 10}, None),
+    ("Helpfulness: 5. " * 5, {"overall": 100, "helpfulness": 1}, None),
+    ("Fine.", {"helpfulness": 5, "level": 9}, None),
+    ("A list with words of a user, not only 1 or 2 " * 2, {"overall": 4}, None),
+    ("Own.", {"helpfulness": 0, "verbosity": 2}, load_rubric("dist2_paper")),
+]
+FAMILIES = {"llama": "split_digits", "qwen3": "byte_level"}
+
+
+@pytest.fixture(scope="module", params=sorted(FAMILIES))
+def setting(
+    request: pytest.FixtureRequest, tiny: ModuleType, tiny_tokenizer: Callable[..., PreTrainedTokenizerFast]
+) -> tuple[PreTrainedModel, list[Example]]:
+    """A model in float64 and examples of several lengths."""
+    tokenizer = tiny_tokenizer(FAMILIES[request.param])
+    encoder = JudgeEncoder(tokenizer, RUBRIC)
+    examples = [
+        encode_example(encoder, RatedResponse(f"r{i}", "s", (Message("user", "Hi"),), text, scores, rubric=rubric))
+        for i, (text, scores, rubric) in enumerate(ROWS)
+    ]
+    return tiny.build_model(len(tokenizer), request.param).double(), examples
+
+
+def scores_of(example: Example) -> tuple[Rubric, dict[str, int]]:
+    _, scores, rubric = ROWS[int(example.id[1:])]
+    return rubric or RUBRIC, scores
+
+
+def reference(model: PreTrainedModel, examples: Sequence[Example], settings: LossSettings) -> torch.Tensor:
+    """Both terms from their definitions: one unpadded row at a time, full logits, targets of whole numbers.
+
+    At each token of a score the target is p_d over whole numbers, restricted to those that are still possible,
+    summed over those that each next token leads to.
+
+    Returns:
+        The sums of the cross entropy and of the weighted distance term, shape (2,).
+    """
+    token_sum, score_sum = torch.zeros(2, dtype=torch.float64)
+    for example in examples:
+        ids = torch.tensor([[*example.prompt_ids, *example.completion_ids]])
+        logprobs = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[0, :-1], dim=-1)
+        logprobs = logprobs[len(example.prompt_ids) - 1 :]
+        token_sum = token_sum - sum(logprobs[i, token] for i, token in enumerate(example.completion_ids))
+        _, scores = scores_of(example)
+        for position in example.positions:
+            assert example.completion_ids[position.index] == position.choice.token_ids[position.label]
+            if len(position.choice.token_ids) == 1:
+                continue
+            label = scores[position.key]
+            weight = {
+                v: math.exp(-((v - label) ** 2) / settings.tau) for group in position.choice.scores for v in group
+            }
+            mass = [sum(weight[v] for v in group) for group in position.choice.scores]
+            target = torch.tensor(mass, dtype=torch.float64) / sum(mass)
+            p = logprobs[position.index, list(position.choice.token_ids)]
+            if settings.normalize == "scale":
+                p = torch.log_softmax(p, dim=-1)
+            divergence = torch.special.xlogy(target, target).sum() - (target * p).sum()
+            score_sum = score_sum + divergence * (position.place if settings.place_weights else 1)
+    return torch.stack([token_sum, score_sum])
+
+
+def total(sums: torch.Tensor, counts: tuple[float, float], settings: LossSettings) -> torch.Tensor:
+    divisor = counts[0] if settings.reduction == "tokens" else counts[1]
+    return sums[0] / counts[0] + settings.alpha * sums[1] / divisor
+
+
+def gradients(model: PreTrainedModel, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    parameters = dict(model.named_parameters())
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(parameters[name]) if g is None else g for name, g in zip(parameters, found, strict=True)
+    }
+
+
+SETTINGS = {**PRESETS, "ce": LossSettings("ce"), "wide": LossSettings(tau=30.0, alpha=2.0)}
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_loss_and_gradients_equal_an_independent_computation(
+    setting: tuple[PreTrainedModel, list[Example]], name: str
+) -> None:
+    model, examples = setting
+    settings = SETTINGS[name]
+    batch = JudgeCollator(3, settings)(examples)
+    terms = loss_terms(completion_logits(model, batch), batch, settings)
+    expected = reference(model, examples, settings)
+    if settings.loss == "ce":
+        expected = expected * torch.tensor([1.0, 0.0])
+    places = [p.place for e in examples for p in e.positions if len(p.choice.token_ids) > 1]
+    counts = (
+        float(sum(len(e.completion_ids) for e in examples)),
+        float(sum(places) if settings.place_weights else len(places)),
+    )
+    torch.testing.assert_close(torch.stack([terms.token_sum, terms.score_sum]), expected, rtol=1e-5, atol=1e-5)
+    assert row_counts(batch).sum(0).tolist() == list(counts)
+
+    loss = total(torch.stack([terms.token_sum, terms.score_sum]), counts, settings)
+    wanted = total(expected, counts, settings)
+    torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=1e-6)
+    found = gradients(model, loss)
+    assert any(g.abs().max() > 1e-2 for g in found.values())
+    for parameter, gradient in gradients(model, wanted).items():
+        torch.testing.assert_close(found[parameter], gradient, rtol=1e-5, atol=1e-6, msg=parameter)
+
+
+def test_the_sums_of_single_rows_are_their_own(setting: tuple[PreTrainedModel, list[Example]]) -> None:
+    model, examples = setting
+    settings = PRESETS["released"]
+    batch = JudgeCollator(3, settings)(examples)
+    with torch.no_grad():
+        found = row_sums(completion_logits(model, batch), batch, settings)
+        for row, example in zip(found, examples, strict=True):
+            torch.testing.assert_close(row, reference(model, [example], settings), rtol=1e-5, atol=1e-5)
+
+
+def test_neither_padding_nor_its_token_nor_the_order_of_rows_counts(
+    setting: tuple[PreTrainedModel, list[Example]],
+) -> None:
+    model, examples = setting
+    settings = PRESETS["paper"]
+
+    def sums(rows: Sequence[Example], pad: int = 0) -> list[float]:
+        batch = JudgeCollator(pad, settings)(rows)
+        with torch.no_grad():
+            terms = loss_terms(completion_logits(model, batch), batch, settings)
+        return [x.item() for x in (terms.token_sum, terms.score_sum, terms.score_nll_sum)]
+
+    together = sums(examples)
+    assert sums(examples, pad=7) == pytest.approx(together, rel=1e-12)
+    assert sums(examples[::-1]) == pytest.approx(together, rel=1e-9)
+    alone = [sums([example]) for example in examples]
+    assert [sum(parts) for parts in zip(*alone, strict=True)] == pytest.approx(together, rel=1e-9)
+    longest = max(examples, key=lambda e: len(e.prompt_ids))
+    assert sums([examples[0], longest])[0] - sums([longest])[0] == pytest.approx(sums([examples[0]])[0], rel=1e-9)
+
+
+def test_a_batch_without_score_positions_gives_a_connected_zero(
+    setting: tuple[PreTrainedModel, list[Example]],
+) -> None:
+    model, examples = setting
+    settings = PRESETS["released"]
+    batch = JudgeCollator(0, settings)([replace(example, positions=()) for example in examples])
+    terms = loss_terms(completion_logits(model, batch), batch, settings)
+    assert terms.score_sum.item() == 0.0 and terms.score_nll_sum.item() == 0.0
+    assert terms.score_sum.requires_grad
+    assert all(not gradient.any() for gradient in gradients(model, terms.score_sum).values())
+    assert row_counts(batch)[:, 1].tolist() == [0] * len(examples)
+
+
+def test_a_score_token_with_id_zero_counts_like_any_other(setting: tuple[PreTrainedModel, list[Example]]) -> None:
+    model, examples = setting
+    settings = PRESETS["paper"]
+    batch = JudgeCollator(0, settings)(examples)
+    # Swap two rows of the head and the ids that the loss looks at: the same loss, with a score at id 0.
+    score = int(batch["score_labels"][0])
+    logits = completion_logits(model, batch).detach()
+    swapped = logits.clone()
+    swapped[..., [0, score]] = logits[..., [score, 0]]
+
+    def swap(ids: torch.Tensor) -> torch.Tensor:
+        return torch.where(ids == score, 0, torch.where(ids == 0, score, ids))
+
+    moved = {**batch, **{key: swap(batch[key]) for key in ("labels", "score_ids", "score_labels")}}
+    assert (moved["score_labels"] == 0).any()
+    before, after = loss_terms(logits, batch, settings), loss_terms(swapped, moved, settings)
+    torch.testing.assert_close(after.score_sum, before.score_sum)
+    torch.testing.assert_close(after.token_sum, before.token_sum)
+
+
+def test_the_head_sees_completion_positions_only(setting: tuple[PreTrainedModel, list[Example]]) -> None:
+    model, examples = setting
+    batch = JudgeCollator(0, PRESETS["paper"])(examples)
+    seen: list[Any] = []
+    hook = model.lm_head.register_forward_hook(lambda _module, args, _output: seen.append(args[0].shape[:2]))
+    try:
+        logits = completion_logits(model, batch)
+    finally:
+        hook.remove()
+    width = max(len(e.completion_ids) for e in examples)
+    assert seen == [(len(examples), width + 1)]
+    assert logits.shape == (len(examples), width, model.config.vocab_size)
+
+
+def test_a_model_that_ignores_which_positions_are_asked_for_is_refused(
+    setting: tuple[PreTrainedModel, list[Example]],
+) -> None:
+    model, examples = setting
+
+    class Deaf(torch.nn.Module):
+        def forward(self, logits_to_keep: int, **inputs: Any) -> Any:
+            return model(**inputs)
+
+    batch = JudgeCollator(0, PRESETS["paper"])(examples)
+    with pytest.raises(TypeError, match=r"Deaf gave logits \(5, .* rmkit trains causal language models that take"):
+        completion_logits(Deaf(), batch)
