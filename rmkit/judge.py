@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,15 @@ class Judge:
         self.truncate = truncate
         self.max_length = min(max_length or engine.max_length, engine.max_length)
         tokens = encoder.score_tokens()
-        highest = max(t for item in tokens.attributes for path in item.closed.values() for t in path)
-        if highest >= engine.vocab_size:
+        self._check_known(t for item in tokens.attributes for path in item.closed.values() for t in path)
+        self._check_known([tokens.end_of_turn_id, *encoder.encode_prompt((), "").ids])
+
+    def _check_known(self, ids: Iterable[int]) -> None:
+        highest = max(ids)
+        if highest >= self.engine.vocab_size:
             raise TokenizerError(
-                f"tokenizer {encoder.prompts.name}: score token {highest} is outside the model's vocabulary of "
-                f"{engine.vocab_size}; the tokenizer does not belong to these weights"
+                f"tokenizer {self.encoder.prompts.name}: its token {highest} is outside the model's vocabulary of "
+                f"{self.engine.vocab_size}; the tokenizer does not belong to these weights"
             )
 
     @property
@@ -105,8 +109,9 @@ class Judge:
         path = str(path)
         config = _load_config(path)
         if config is None and rubric is None:
+            found = "has no" if Path(path).is_dir() else "is no folder here, and no hub model in reach that has a"
             raise JudgeError(
-                f"{path} has no {FILE_NAME}, so it is not a judge that rmkit trained; to use it zero-shot, say "
+                f"{path} {found} {FILE_NAME}, so it is not a judge that rmkit trained; to use a model zero-shot, say "
                 "which rubric (--rubric NAME|FILE)"
             )
         if config is not None and rubric is not None and rubric.to_dict() != config.rubric.to_dict():
@@ -121,7 +126,10 @@ class Judge:
         known = config.rubric if config is not None else rubric
         assert known is not None
         encoder = JudgeEncoder(tokenizer, known, config.chat_template if config else None)
-        if config is not None and encoder.score_tokens().to_dict() != config.score_token_ids:
+        if config is not None and (
+            encoder.score_tokens().to_dict() != config.score_token_ids
+            or encoder.prompts.end_of_turn_id != config.end_of_turn_id
+        ):
             raise JudgeError(
                 f"{path}: its tokenizer gives other score tokens than {FILE_NAME} names; the tokenizer files are "
                 "not those it was trained with"
@@ -169,6 +177,7 @@ class Judge:
                     self.max_length,
                     self.truncate,
                 )
+                self._check_known(prompt.ids)
                 ready.append((index, prompt, rubric or self.rubric))
                 judgments.append(None)
             except (DataError, JudgeError, RubricError, TokenizerError) as error:

@@ -11,6 +11,7 @@ from rmkit.errors import JudgeError
 from rmkit.manifest import read_json, write_json
 from rmkit.prompts import PROMPT_VERSION
 from rmkit.rubric import Rubric
+from rmkit.scores import READOUTS
 
 FILE_NAME = "judge_config.json"
 
@@ -53,7 +54,8 @@ class JudgeConfig:
         """Read a `judge_config.json`.
 
         Raises:
-            JudgeError: If it lacks a field, or was made for another version of the prompt.
+            JudgeError: If it lacks a field, was made for another version of the prompt, or asks for an unknown
+                read-out.
             DataError: If it can't be read or its format version is unknown.
             RubricError: If its rubric is broken.
         """
@@ -69,4 +71,6 @@ class JudgeConfig:
                 f"{path}: trained with prompt version {config.prompt_version}, this rmkit writes {PROMPT_VERSION}; "
                 "use the rmkit version in its run.json"
             )
+        if config.readout not in READOUTS:
+            raise JudgeError(f"{path}: readout {config.readout!r} is unknown; choose {', '.join(READOUTS)}")
         return config
