@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Trainer
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 
 from rmkit.errors import JudgeError
 from rmkit.judge_config import JudgeConfig
@@ -32,7 +32,10 @@ def save_weights(trainer: Trainer, model: ModelArguments, folder: Path) -> None:
     saved = folder / ADAPTER_FOLDER if model.lora else folder
     trained: Any = trainer.model
     trained.config.use_cache = True  # Trainer turned it off, and the saved config would keep it so
-    trainer.save_model(str(saved))
+    if is_deepspeed_zero3_enabled() or trainer.is_fsdp_enabled:
+        trainer.save_model(str(saved))  # gathers the weights from all ranks
+    elif trainer.is_world_process_zero():
+        trained.save_pretrained(str(saved))  # under ZeRO-2, save_model would write tied weights twice
     if not trainer.is_world_process_zero():
         return
     (saved / _PICKLED_ARGUMENTS).unlink(missing_ok=True)

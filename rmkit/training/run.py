@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
     rubric = _read_rubric(data_folder)
     record = {
         "options": settings.given,
-        "loss": {**vars(settings.loss), **_as_dict(settings.loss.settings())},
+        "loss": {**vars(settings.loss), **asdict(settings.loss.settings())},
         "data_manifest_sha256": sha256_file(data_folder / MANIFEST_FILE),
         "deepspeed_config": _deepspeed_config(args),
         "world_size": args.world_size,
@@ -110,7 +111,8 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
     }
     save_weights(trainer, settings.model, folder)
     if trainer.is_world_process_zero():
-        write_run(folder, record, figures, started)
+        resolved = {**vars(settings.data), **vars(settings.model), **args.to_dict()}
+        write_run(folder, {**record, "resolved": resolved}, figures, started)
         save_judge(
             folder,
             encoder,
@@ -237,7 +239,3 @@ def _deepspeed_config(args: JudgeTrainingArguments) -> Any:
     if not args.deepspeed or isinstance(args.deepspeed, dict):
         return args.deepspeed or None
     return json.loads(Path(args.deepspeed).read_text("utf-8"))
-
-
-def _as_dict(loss: Any) -> dict[str, Any]:
-    return {name: getattr(loss, name) for name in loss.__dataclass_fields__}

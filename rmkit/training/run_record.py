@@ -69,7 +69,7 @@ def write_run(folder: Path, settings: Mapping[str, Any], figures: Mapping[str, A
 
     Args:
         folder: The judge folder.
-        settings: As in `check_settings`.
+        settings: What `check_settings` compares, and every argument with its resolved value.
         figures: What the run found, such as its last metrics and row counts.
         started: `time.time()` at the start.
     """

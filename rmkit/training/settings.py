@@ -98,8 +98,9 @@ class JudgeTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the log."})
 
     def __post_init__(self) -> None:
-        """Say which figures are better when higher (transformers takes all but a loss for such); no bars in files."""
-        if self.disable_tqdm is None:
+        """Say which figures are better when higher (transformers takes all but a loss for such); other defaults."""
+        self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu  # torch warns where it can't
+        if self.disable_tqdm is None:  # no bars where nobody looks
             self.disable_tqdm = not sys.stderr.isatty()
         if self.greater_is_better is None:
             self.greater_is_better = (self.metric_for_best_model or "").endswith("pair_accuracy")

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from rmkit.errors import DataError, JudgeError
+from rmkit.judge import Judge
+from rmkit.judge_config import FILE_NAME
+from rmkit.training.run import find_checkpoint, train_judge
+from rmkit.training.settings import TrainingSettings
+
+Settings = Callable[..., TrainingSettings]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def evaluations(figures: dict[str, Any], name: str) -> dict[int, float]:
+    """A figure by step, as first logged there."""
+    found: dict[int, float] = {}
+    for line in figures["log"]:
+        if name in line:
+            found.setdefault(line["step"], line[name])
+    return found
+
+
+@pytest.mark.parametrize("metric", ["eval_loss", "eval_mae_helpfulness", "eval_pair_accuracy"])
+def test_the_checkpoint_with_the_best_figure_is_exported(small_settings: Settings, metric: str) -> None:
+    figures = train_judge(small_settings("--metric_for_best_model", metric, "--learning_rate", "0.03"))
+    by_step = evaluations(figures, metric)
+    assert list(by_step) == [2, 4, 6]
+    best = max(by_step.values()) if metric == "eval_pair_accuracy" else min(by_step.values())
+    assert figures["metrics"][metric] == pytest.approx(best, abs=1e-6)
+    assert by_step[int(figures["best_checkpoint"].removeprefix("checkpoint-"))] == best
+
+
+def test_killed_between_the_last_checkpoint_and_the_judge(small_settings: Settings) -> None:
+    settings = small_settings()
+    folder = Path(str(settings.training.output_dir))
+    whole = train_judge(settings)
+    weights = load((folder / "model.safetensors").read_bytes())
+    for name in (FILE_NAME, "run.json", "README.md"):
+        (folder / name).unlink()
+    (folder / "model.safetensors").write_bytes(b"half of it")
+
+    again = train_judge(small_settings())
+    assert again["resumed_from"] == "checkpoint-6"
+    assert again["steps"] == whole["steps"] == 6
+    assert evaluations(again, "loss") == evaluations(whole, "loss")
+    assert again["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)
+    for name, tensor in load((folder / "model.safetensors").read_bytes()).items():
+        assert torch.equal(tensor, weights[name])
+    assert Judge.load(folder).score(["Hello?"], ["Hello!"])[0].error is None
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_resumed(small_settings: Settings) -> None:
+    settings = small_settings()
+    folder = Path(str(settings.training.output_dir))
+    whole = train_judge(settings)
+    (folder / FILE_NAME).unlink()
+    assert find_checkpoint(folder) == str(folder / "checkpoint-6")
+    state = folder / "checkpoint-6/trainer_state.json"
+    text = state.read_text("utf-8")
+    state.write_text(text[: len(text) // 2], encoding="utf-8")
+    (folder / "checkpoint-8").mkdir()  # killed before its first file
+
+    best = folder / whole["best_checkpoint"]
+    before = folder / "checkpoint-4" if (folder / "checkpoint-4").is_dir() else best
+    assert find_checkpoint(folder) == str(before)
+    again = train_judge(small_settings())
+    assert again["resumed_from"] == before.name
+    assert evaluations(again, "loss") == pytest.approx(evaluations(whole, "loss"), abs=1e-6)
+    assert find_checkpoint(folder) == str(folder / "checkpoint-6")
+
+
+def test_no_checkpoint_is_found_where_there_is_none(tmp_path: Path) -> None:
+    assert find_checkpoint(tmp_path / "absent") is None
+    (tmp_path / "checkpoint-9").mkdir()
+    assert find_checkpoint(tmp_path) is None
+
+
+def test_without_validation_rows_the_last_weights_are_exported(small_settings: Settings, tmp_path: Path) -> None:
+    settings = small_settings("--max_steps", "2")
+    data = tmp_path / "data"
+    shutil.copytree(settings.data.data, data)
+    (data / "validation.jsonl").write_bytes(b"")
+    manifest = json.loads((data / "manifest.json").read_text("utf-8"))
+    del manifest["files"]["validation.jsonl"]
+    (data / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    figures = train_judge(small_settings("--max_steps", "2", "--data", str(data)))
+    assert figures["metrics"] == {}
+    assert figures["best_checkpoint"] is None
+    assert Judge.load(str(settings.training.output_dir)).score(["Hello?"], ["Hello!"])[0].error is None
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_changed_settings_are_refused_and_nothing_is_lost(small_settings: Settings, finished: bool) -> None:
+    settings = small_settings("--max_steps", "2")
+    folder = Path(str(settings.training.output_dir))
+    train_judge(settings)
+    if not finished:
+        (folder / FILE_NAME).unlink()
+    before = contents(folder)
+    with pytest.raises(DataError, match=r"learning_rate='0.003' and is now told learning_rate='0.5'"):
+        train_judge(small_settings("--max_steps", "2", "--learning_rate", "0.5"))
+    with pytest.raises(DataError, match=r"alpha=0.1 and is now told alpha=1.0"):
+        train_judge(small_settings("--max_steps", "2", "--preset", "released"))
+    assert contents(folder) == before
+
+
+def test_settings_that_change_no_number_may_differ(small_settings: Settings, tmp_path: Path) -> None:
+    settings = small_settings()
+    train_judge(settings)
+    moved = tmp_path / "moved"
+    shutil.copytree(settings.data.data, moved)
+    assert "complete" in train_judge(small_settings("--data", str(moved), "--logging_steps", "5"))
+
+
+def test_a_typing_error_does_not_bind_the_folder(small_settings: Settings) -> None:
+    with pytest.raises(JudgeError, match="the model /nowhere: its tokenizer can't be loaded"):
+        train_judge(small_settings("--model", "/nowhere"))
+    assert train_judge(small_settings("--max_steps", "2"))["steps"] == 2
+
+
+def test_checkpoints_of_somebody_else_are_refused(small_settings: Settings) -> None:
+    settings = small_settings("--max_steps", "2")
+    folder = Path(str(settings.training.output_dir))
+    train_judge(settings)
+    (folder / "settings.json").unlink()
+    with pytest.raises(DataError, match="has checkpoints but no settings.json"):
+        train_judge(small_settings("--max_steps", "2"))
+
+
+def test_data_without_a_manifest_is_refused(small_settings: Settings, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_settings().data.data, data)
+    (data / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"no manifest.json.*run data_prep/prepare.py"):
+        train_judge(small_settings("--data", str(data)))
+
+
+def test_rows_that_changed_after_preparation_are_refused(small_settings: Settings, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_settings().data.data, data)
+    rows = (data / "train.jsonl").read_text("utf-8")
+    (data / "train.jsonl").write_text(rows + rows.splitlines()[0] + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"train.jsonl is not the file that manifest.json describes"):
+        train_judge(small_settings("--data", str(data)))
+    (data / "train.jsonl").unlink()
+    with pytest.raises(DataError, match=r"train.jsonl is not the file that manifest.json describes"):
+        train_judge(small_settings("--data", str(data)))
+
+
+def test_a_folder_of_pairs_is_refused(small_settings: Settings, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(small_settings().data.data, data)
+    manifest = json.loads((data / "manifest.json").read_text("utf-8"))
+    (data / "manifest.json").write_text(json.dumps({**manifest, "rubric": None}), encoding="utf-8")
+    with pytest.raises(DataError, match="holds no rated responses"):
+        train_judge(small_settings("--data", str(data)))
+
+
+def test_rows_that_are_too_long_are_counted(small_settings: Settings) -> None:
+    figures = train_judge(small_settings("--max_steps", "2"))
+    assert figures["skipped"] == {"train": {}, "validation": {}}
+    lengths = figures["rows"]["train"]
+    with pytest.raises(DataError, match=rf"no row is left to encode train: {lengths} are longer than max_length=60"):
+        train_judge(small_settings("--max_length", "60", "--output_dir", "unused"))
+
+
+@pytest.mark.parametrize("metric", ["eval_accuracy", "eval_mae_politeness"])
+def test_an_unknown_metric_is_refused_before_training(small_settings: Settings, metric: str) -> None:
+    settings = small_settings("--metric_for_best_model", metric)
+    with pytest.raises(DataError, match=r"is none that the validation rows give: eval_errors, eval_loss, eval_mae, "):
+        train_judge(settings)
+    assert not Path(str(settings.training.output_dir)).exists()

@@ -1,0 +1,76 @@
+"""Trains on examples of which every second one has no score position, and prints what was logged.
+
+    torchrun --nproc_per_node 2 tests/training/uneven_ranks.py zero3 OUTPUT
+
+With two ranks and batches of one, in order, the second rank never sees a score token; the last steps have none on
+either rank. `none` in place of `zero2` or `zero3` is one process, which takes two rows at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+from rmkit.judge_encoder import JudgeEncoder
+from rmkit.losses import PRESETS
+from rmkit.rubric import Attribute, Rubric
+from rmkit.schema import Message, RatedResponse
+from rmkit.training.collation import JudgeCollator
+from rmkit.training.examples import Example, ExampleDataset
+from rmkit.training.run import load_trainable
+from rmkit.training.settings import read_settings
+from rmkit.training.tiny_model import save_tiny_model, train_tokenizer
+from rmkit.training.trainer import JudgeTrainer
+
+RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness"), Attribute("overall", "Overall", "", 0, 20)))
+STEPS, ACCUMULATION = 4, 2
+
+
+def main() -> None:
+    setup, output = sys.argv[1], Path(sys.argv[2])
+    ranks = 1 if setup == "none" else 2
+    rows = [
+        RatedResponse(
+            str(n), "", (Message("user", "Hello? " * n),), "Well. " * (9 - n % 9), {"helpfulness": 5, "overall": n}
+        )
+        for n in range(2 * STEPS * ACCUMULATION)
+    ]
+    texts = [row.response + "Helpfulness: Overall: Hello? 0123456789" for row in rows]
+    if ranks == 1:  # the other setups come after this one, and find its model
+        save_tiny_model(texts, output / "model", 300, layers=1, width=64, max_length=1024)
+    options = ["--model", str(output / "model"), "--data", "none", "--output_dir", str(output / setup)]
+    options += ["--max_steps", str(STEPS), "--learning_rate", "0.01", "--logging_steps", "1", "--max_grad_norm", "0"]
+    options += ["--train_sampling_strategy", "sequential", "--use_cpu", "true", "--save_strategy", "no"]
+    options += ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--preset", "released"]
+    options += ["--per_device_train_batch_size", str(2 // ranks), "--gradient_accumulation_steps", str(ACCUMULATION)]
+    if ranks > 1:
+        options += ["--deepspeed", f"train/deepspeed/{setup}.json"]
+    settings = read_settings(options)
+    encoder = JudgeEncoder(train_tokenizer(texts, 300), RUBRIC)
+    dataset = ExampleDataset(encoder, rows)
+    last = 2 * ACCUMULATION * (STEPS - 1)
+    dataset.examples = [without_scores(e) if n % 2 or n >= last else e for n, e in enumerate(dataset.examples)]
+    trainer = JudgeTrainer(
+        model=load_trainable(settings.model, settings.training),
+        args=settings.training,
+        train_dataset=dataset,
+        data_collator=JudgeCollator(0, settings.loss.settings()),
+        loss_settings=PRESETS["released"],
+    )
+    trainer.train()
+    if settings.training.process_index == 0:
+        log = [line for line in trainer.state.log_history if "loss" in line]
+        zero3 = is_deepspeed_zero3_enabled()
+        (output / f"{setup}.json").write_text(json.dumps({"log": log, "zero3": zero3, "ranks": ranks}), "utf-8")
+
+
+def without_scores(example: Example) -> Example:
+    return replace(example, positions=())
+
+
+if __name__ == "__main__":
+    main()
