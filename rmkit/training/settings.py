@@ -132,6 +132,7 @@ def build_parser() -> HfArgumentParser:
     parser = HfArgumentParser(
         groups,
         allow_abbrev=False,
+        usage="%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]",  # there are too many to list at each error
         description="Train a judge: a language model that writes score sequences.",
         epilog="Example: torchrun --nproc_per_node 8 train/train.py --config train/configs/helpsteer2_llama31_8b.yaml "
         "--learning_rate 5e-6. Launch with torchrun, deepspeed or accelerate launch; one process needs none of them.",
@@ -161,8 +162,10 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
                 nearest = difflib.get_close_matches(option, known, n=1)
                 hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
                 parser.error(f"unknown option {option!r} in {source}{hint}")
-    words = [word for option, value in from_file.items() for word in _as_words(option, value)]
     given = {**from_file, **from_line}
+    if "resume_from_checkpoint" in given:
+        parser.error("resume_from_checkpoint is not needed: the same command resumes its output_dir")
+    words = [word for option, value in from_file.items() for word in _as_words(option, value)]
     if given.get("deepspeed"):
         _stand_alone()
         if str(given.get("use_cpu")).lower() in ("true", "1", "yes"):

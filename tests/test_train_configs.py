@@ -1,0 +1,109 @@
+"""Every config in `train/` is read by the parser that will read it, and DeepSpeed's files by DeepSpeed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CONFIGS = 6
+DEEPSPEED_CONFIGS = 2
+
+# In a process of its own, for DeepSpeed sets up a process group that would stay.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import yaml
+from deepspeed.runtime.config import DeepSpeedConfig
+from rmkit.training.settings import read_settings
+
+found = {}
+for config in sorted(Path("train/configs").rglob("*.yaml")):
+    options = ["--use_cpu", "true"]  # without a GPU, bf16 is taken only so
+    given = yaml.safe_load(config.read_text("utf-8"))
+    for option, value in {"data": "data", "model": "model", "output_dir": sys.argv[1]}.items():
+        if option not in given:  # some leave them to the user
+            options += [f"--{option}", value]
+    settings = read_settings(["--config", str(config), *options])
+    args = settings.training
+    # Trainer fills in what the file leaves open ("auto"); the sizes are those of a model that is not there.
+    args.hf_deepspeed_config.trainer_config_process(args, auto_find_batch_size=False)
+    deepspeed = DeepSpeedConfig(args.hf_deepspeed_config.config)
+    found[str(config)] = {
+        "stage": deepspeed.zero_optimization_stage,
+        "bfloat16": deepspeed.bfloat16_config.enabled,
+        "batch": [deepspeed.train_micro_batch_size_per_gpu, deepspeed.gradient_accumulation_steps],
+        "args": {name: getattr(args, name) for name in settings.given if hasattr(args, name)},
+        "loss": settings.loss.preset,
+        "lora": settings.model.lora,
+        "greater_is_better": args.greater_is_better,
+    }
+print("FOUND", json.dumps(found, default=str))
+"""
+
+
+@pytest.fixture(scope="module")
+def parsed(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in launched}
+    environment = kept | {
+        "PYTHONPATH": str(repo),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
+        "CUDA_VISIBLE_DEVICES": "",
+        "DS_ACCELERATOR": "cpu",
+        "HF_HUB_OFFLINE": "1",
+    }
+    output = tmp_path_factory.mktemp("configs") / "out"
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(output)]
+    done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    return json.loads(line.removeprefix("FOUND "))
+
+
+def test_every_config_parses(parsed: dict[str, Any], repo: Path) -> None:
+    files = sorted((repo / "train/configs").rglob("*.y*ml"))
+    assert len(files) == CONFIGS
+    assert sorted(parsed) == [str(file.relative_to(repo)) for file in files]
+
+
+def test_each_value_arrives(parsed: dict[str, Any], repo: Path) -> None:
+    for name, found in parsed.items():
+        given = yaml.safe_load((repo / name).read_text("utf-8"))
+        for option, value in found["args"].items():
+            if option in given and option != "deepspeed":
+                assert str(value) == str(given[option]) or value == given[option], (name, option)
+        assert found["args"]["learning_rate"] == given["learning_rate"]
+        assert found["batch"] == [given["per_device_train_batch_size"], given.get("gradient_accumulation_steps", 1)]
+        assert found["bfloat16"] is given.get("bf16", False)
+        assert found["lora"] is given.get("lora", False)
+        assert found["greater_is_better"] is False  # all of them choose by a loss or an error
+        assert found["loss"] == "paper"
+
+
+def test_zero_stages(parsed: dict[str, Any], repo: Path) -> None:
+    stages = {Path(name).stem: found["stage"] for name, found in parsed.items()}
+    assert stages == {
+        "demo": 2,
+        "helpsteer2_llama31_8b": 3,
+        "helpsteer2_llama31_8b_lora": 2,
+        "helpsteer2_qwen3_8b": 3,
+        "helpsteer2_qwen3_8b_lora": 2,
+        "smoke": 2,
+    }
+    files = sorted(path.name for path in (repo / "train/deepspeed").iterdir())
+    assert len(files) == DEEPSPEED_CONFIGS
+    used = {Path(yaml.safe_load((repo / name).read_text("utf-8"))["deepspeed"]).name for name in parsed}
+    assert used == set(files)  # so each of them was read
+
+
+def test_headers_show_how_to_run_them(repo: Path) -> None:
+    for file in (repo / "train/configs").rglob("*.yaml"):
+        header = [line for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+        assert any(f"train/train.py --config {file.relative_to(repo)}" in line for line in header), file
