@@ -55,7 +55,7 @@ help:  ## list the targets
 setup: $(STAMP)  ## build .venv with everything in it (DEVICE=cpu|gpu overrides the detection)
 
 demo: setup  ## the whole way on generated data: prepare, train, score, benchmark, reward
-	./demo.sh
+	.venv/bin/python demo.py
 
 test: setup  ## the test suite
 	$(VENV)/bin/python -m pytest

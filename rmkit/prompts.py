@@ -63,7 +63,7 @@ def build_prompt(
         turns=tuple(_render_turn(message) for message in conversation),
         reference=f"[Reference answer]\n{reference}\n\n" if reference else "",
         response=f"[Response]\n{response}\n\n",
-        request='Rate the response on each attribute, in order, as "Name: score, Name: score", and write nothing else.',
+        request='Rate the response on each attribute, in order, as "Name: score, Name: score". Write nothing else.',
     )
 
 

@@ -35,7 +35,7 @@ def test_the_whole_prompt_reads_rubric_turns_reference_response_request() -> Non
         "[User]\nAnd?\n\n"
         "[Reference answer]\n21 degrees.\n\n"
         "[Response]\nIt is 21 degrees.\n\n"
-        'Rate the response on each attribute, in order, as "Name: score, Name: score", and write nothing else.'
+        'Rate the response on each attribute, in order, as "Name: score, Name: score". Write nothing else.'
     )
 
 
