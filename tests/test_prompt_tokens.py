@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models
 from transformers import BertTokenizerFast, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from rmkit.errors import DataError, TokenizerError
@@ -181,11 +181,20 @@ def test_other_models_of_tokenizers_are_copied_too() -> None:
     assert plain.encode("ab<x>").ids == [pieces.index(piece) for piece in ("a", "##b", "<", "x", ">")]
 
     unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("<", -3.0), (">", -3.0), ("<a>", -0.5)], 0))
-    unigram.pre_tokenizer = pre_tokenizers.Whitespace()
     unigram.add_special_tokens(["<a>"])
     wrapped = PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>")
     assert wrapped.encode("<a>") == [4]
-    assert 4 not in plain_tokenizer(wrapped).encode("<a>a").ids
+    assert plain_tokenizer(wrapped).encode("<a>a").ids == [2, 1, 3, 1]
+
+
+def test_a_model_that_spells_an_added_token_from_its_pieces_does_so_no_more() -> None:
+    vocab = {piece: index for index, piece in enumerate(["<unk>", "<", "s", ">", "<s", "<s>", "s>"])}
+    merges = [("<", "s"), ("<s", ">"), ("s", ">")]
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>"))
+    assert backend.encode("<s>").tokens == ["<s>"]
+    backend.add_special_tokens(["<s>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    assert plain_tokenizer(tokenizer).encode("<s><s").tokens == ["<s", ">", "<s"]
 
 
 def test_two_responses_share_every_token_before_the_response(each_tokenizer: PreTrainedTokenizerFast) -> None:
