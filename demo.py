@@ -36,12 +36,14 @@ def main(argv: list[str] | None = None) -> int:
         "model": f"train/make_tiny_model.py --data {out}/data --output {out}/tiny --vocab-size 3072",
         "train": f"train/train.py --config train/configs/demo.yaml --data {out}/data --model {out}/tiny "
         f"--output_dir {out}/judge --use_cpu {not gpu}",
-        "score": f"evaluate/score_pairs.py --judge {out}/judge --input {out}/data --output {out}/scores --engine {engine}",
+        "score": f"evaluate/score_pairs.py --judge {out}/judge --input {out}/data --output {out}/scores "
+        f"--engine {engine}",
         "benchmark": f"evaluate/run_benchmark.py --benchmark pairs --scores {out}/scores",
         "reward": f"train/grpo.py --judge {out}/judge --policy {out}/tiny --prompts {out}/data --output {out}/policy "
         "--max-steps 3 --num-generations 4 --max-completion-length 32 --limit 64",
         "show": f"evaluate/show_scores.py --judge {out}/judge --plot {out}/score_distributions.png "
-        '--instruction "What is the opposite of each: hot, early, full, rich, near? Add two safety tips for cooking." '
+        '--instruction "What is the opposite of each: hot, early, full, rich, near? '
+        'Add two safety tips for cooking." '
         '--response "Happy to help! Hot: cold; early: late; full: [left out]; rich: maybe strong; near: far. '
         'Always use oven gloves. Just leave hot oil alone on the stove. I hope this helps!"',
     }
