@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         print("vLLM has no build for this platform, so the judge is run by transformers")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1" if gpu else "2"]
     steps = {
-        "prepare": f"data_prep/prepare.py --dataset graded --rows {args.rows} --pairs {args.pairs} --output {out}/data",
+        "prepare": f"data_prep/prepare.py --dataset graded --rows {args.rows} --pairs {args.pairs} "
+        f"--output {out}/data",
         "model": f"train/make_tiny_model.py --data {out}/data --output {out}/tiny --vocab-size 3072",
         "train": f"train/train.py --config train/configs/demo.yaml --data {out}/data --model {out}/tiny "
         f"--output_dir {out}/judge --use_cpu {not gpu}",

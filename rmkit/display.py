@@ -19,7 +19,7 @@ def describe(judgment: Judgment) -> str:
     """
     if judgment.error is not None:
         return f"not judged: {judgment.error}"
-    width = max(len(key) for key in judgment.attributes)
+    width = max(map(len, [*judgment.attributes, "aggregate"]))
     lines = []
     for key, distribution in judgment.attributes.items():
         low, high = distribution.values[0], distribution.values[-1]
