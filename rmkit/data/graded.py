@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from random import Random
 
-from rmkit.data import graded_words as words
+from rmkit.data import graded_phrases as phrases
 from rmkit.data.graded_tasks import Task, draft_task
-from rmkit.data.graded_words import Situation
+from rmkit.data.graded_words import SITUATIONS, Situation
 from rmkit.errors import DataError
 from rmkit.rubric import Rubric, load_rubric
 from rmkit.schema import Conversation, Message, PreferencePair, RatedResponse
@@ -189,15 +189,15 @@ class _Instruction:
 def _draft_instruction(rng: Random, settings: GradedSettings, held_out: bool) -> _Instruction:
     # The prompt's own hash says on which side it may stand, so no seed can put it on both.
     while True:
-        situation = rng.choice(words.SITUATIONS)
+        situation = rng.choice(SITUATIONS)
         count = 5 if rng.random() >= settings.difficulty / 2 else rng.choice((6, 7))
         task = draft_task(rng, situation, count)
-        scene = f"{rng.choice(words.PEOPLE)} {rng.choice(situation.doing)} {rng.choice(words.TIMES)}."
-        aside = [] if task.on_topic else [rng.choice(words.ASIDES)]
-        tips = rng.choice(words.TIP_REQUESTS).format(situation.topic)
+        scene = f"{rng.choice(phrases.PEOPLE)} {rng.choice(situation.doing)} {rng.choice(phrases.TIMES)}."
+        aside = [] if task.on_topic else [rng.choice(phrases.ASIDES)]
+        tips = rng.choice(phrases.TIP_REQUESTS).format(situation.topic)
         sentences = [scene, *aside, task.request, tips]
         if rng.random() < 0.25:
-            sentences.append(rng.choice(words.CONSTRAINTS))
+            sentences.append(rng.choice(phrases.CONSTRAINTS))
         prompt = " ".join(sentences)
         if (zlib.crc32(prompt.encode()) % _HELD_OUT_SHARE == 0) == held_out:
             return _Instruction((Message("user", prompt),), situation, task)
@@ -230,7 +230,7 @@ def _write_results(rng: Random, settings: GradedSettings, task: Task, plan: Plan
     else:
         values |= {index: rng.choice(task.parts[index].mistakes) for index in wrong}
     lines = []
-    gap = rng.choice(words.GAPS)
+    gap = rng.choice(phrases.GAPS)
     for index, part in enumerate(task.parts):
         value = values.get(index)
         shows = rng.random() < settings.visible
@@ -238,13 +238,13 @@ def _write_results(rng: Random, settings: GradedSettings, task: Task, plan: Plan
             value = gap if shows else None
         elif (index in wrong and shows) or (index not in wrong and rng.random() < settings.doubt):
             if index in wrong and rng.random() < 0.25:
-                value = rng.choice(words.VAGUE_NUMBERS if task.numeric else words.VAGUE_WORDS)
-            value = rng.choice(words.DOUBTS).format(value)
+                value = rng.choice(phrases.VAGUE_NUMBERS if task.numeric else phrases.VAGUE_WORDS)
+            value = rng.choice(phrases.DOUBTS).format(value)
         if value is not None:
             lines.append(part.key + task.link + value)
     layout = rng.choice(("inline", "inline", "inline", "numbers", "dashes"))
     if layout == "inline":
-        text = rng.choice(words.LEAD_INS) + rng.choice((", ", ", ", "; ")).join(lines)
+        text = rng.choice(phrases.LEAD_INS) + rng.choice((", ", ", ", "; ")).join(lines)
         return _capital(text) + ("" if text.endswith(".") else "."), False
     marks = [f"{number}. " if layout == "numbers" else "- " for number in range(1, len(lines) + 1)]
     return "\n".join(mark + line for mark, line in zip(marks, lines, strict=True)), True
@@ -256,42 +256,43 @@ def _write_tips(rng: Random, settings: GradedSettings, situation: Situation, haz
     for hazard in hazards:
         shows = rng.random() < settings.visible
         if hazard == 2:
-            frames, phrase = (words.DANGEROUS_TIPS if shows else words.DANGEROUS_HINTS), dangers.pop()
+            frames, phrase = (phrases.DANGEROUS_TIPS if shows else phrases.DANGEROUS_HINTS), dangers.pop()
         elif hazard == 1:
-            frames, phrase = (words.CARELESS_TIPS if shows else words.CARELESS_HINTS), precautions.pop()
+            frames, phrase = (phrases.CARELESS_TIPS if shows else phrases.CARELESS_HINTS), precautions.pop()
         elif rng.random() < settings.difficulty / 2:
-            frames, phrase = words.WARNINGS, dangers.pop()
+            frames, phrase = phrases.WARNINGS, dangers.pop()
         else:
-            frames, phrase = words.SAFE_TIPS, precautions.pop()
+            frames, phrase = phrases.SAFE_TIPS, precautions.pop()
         tips.append(_capital(rng.choice(frames).format(phrase)))
     return tips
 
 
 def _write_fillers(rng: Random, settings: GradedSettings, topic: str, count: int) -> list[str]:
-    leads, phrases = rng.sample(words.FILLER_LEADS, count), rng.sample(words.FILLERS, count)
+    leads, fillers = rng.sample(phrases.FILLER_LEADS, count), rng.sample(phrases.FILLERS, count)
     return [
-        _capital((f"{lead} " if rng.random() < settings.visible else "") + phrase.replace("{}", topic) + ".")
-        for lead, phrase in zip(leads, phrases, strict=True)
+        _capital((f"{lead} " if rng.random() < settings.visible else "") + filler.replace("{}", topic) + ".")
+        for lead, filler in zip(leads, fillers, strict=True)
     ]
 
 
 # Phrases by tone: the plain signs, and the ones that share their words with the opposite tone.
-_OPENINGS = {
-    1: (words.WARM_OPENINGS, words.FAINT_WARM_OPENINGS),
-    0: (words.PLAIN_OPENINGS, words.PLAIN_OPENINGS),
-    -1: (words.RUDE_OPENINGS, words.FAINT_RUDE_OPENINGS),
+_ByTone = dict[int, tuple[tuple[str, ...], tuple[str, ...]]]
+_OPENINGS: _ByTone = {
+    1: (phrases.WARM_OPENINGS, phrases.FAINT_WARM_OPENINGS),
+    0: (phrases.PLAIN_OPENINGS, phrases.PLAIN_OPENINGS),
+    -1: (phrases.RUDE_OPENINGS, phrases.FAINT_RUDE_OPENINGS),
 }
-_CLOSINGS = {
-    1: (words.WARM_CLOSINGS, words.FAINT_WARM_CLOSINGS),
-    0: (words.PLAIN_CLOSINGS, words.PLAIN_CLOSINGS),
-    -1: (words.RUDE_CLOSINGS, words.FAINT_RUDE_CLOSINGS),
+_CLOSINGS: _ByTone = {
+    1: (phrases.WARM_CLOSINGS, phrases.FAINT_WARM_CLOSINGS),
+    0: (phrases.PLAIN_CLOSINGS, phrases.PLAIN_CLOSINGS),
+    -1: (phrases.RUDE_CLOSINGS, phrases.FAINT_RUDE_CLOSINGS),
 }
 
 
-def _write_tone(rng: Random, settings: GradedSettings, tone: int, phrases: dict[int, tuple]) -> str:
+def _write_tone(rng: Random, settings: GradedSettings, tone: int, by_tone: _ByTone) -> str:
     if tone == 0 and rng.random() < 0.6:
         return ""
-    plain, faint = phrases[tone]
+    plain, faint = by_tone[tone]
     return rng.choice(plain if rng.random() < settings.visible else faint)
 
 

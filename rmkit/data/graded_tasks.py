@@ -82,7 +82,7 @@ def _arithmetic(rng: Random, situation: Situation, count: int) -> Task:
     request = _ask(
         rng,
         "Work out {items}.|Please solve these {n} sums: {items}.|What do these come to: {items}?|"
-        "I need the results of {items}.|Calculate {items} for our budget.|Our shopping comes down to {items}; solve it.",
+        "I need the results of {items}.|Calculate {items} for our budget.|Our bill comes down to {items}; solve it.",
         count,
         list(results),
     )
@@ -101,7 +101,7 @@ def _scaling(rng: Random, situation: Situation, count: int) -> Task:
         parts.append(Part(name, f"{amount * factor}{tail}", tuple(value + tail for value in rng.sample(wrong, 2))))
     request = _ask(
         rng,
-        "{word} the recipe for our supper: {items}.|{factor} times as many guests will come, so {lower} this: {items}.|"
+        "{word} the recipe for our supper: {items}.|{factor} times as many guests come, so {lower} this: {items}.|"
         "The snack for everyone needs {items}. {word} every amount.|To feed us all, {lower} each of {items}.",
         count,
         asked,
@@ -138,7 +138,7 @@ def _tally(rng: Random, situation: Situation, count: int) -> Task:
         listed,
     )
     parts = tuple(
-        Part(word, str(number), (str(number + 1), str(number + 2)))
+        Part(word, str(number), (str(number + 1), str(number - 1 or 3)))
         for word, number in zip(chosen, counts, strict=True)
     )
     return Task("counting", request, parts, _link(rng), numeric=True, on_topic=True)
@@ -252,7 +252,7 @@ def _conversion(rng: Random, situation: Situation, count: int) -> Task:
     request = _ask(
         rng,
         "Convert {items} {unit} into {target}.|How many {target} are {items} {unit}, each on its own?|"
-        "Our plan says {items} {unit}. Give each in {target}.|I need these {n} amounts of {unit} in {target}: {items}.",
+        "Our plan says {items} {unit}. Give each in {target}.|Give these {n} amounts of {unit} in {target}: {items}.",
         count,
         [str(amount) for amount in amounts],
         unit=unit,
@@ -301,7 +301,7 @@ TASKS: dict[str, Callable[[Random, Situation, int], Task]] = {
     "formal": _lookup(
         "rewriting",
         words.FORMAL_WORDS,
-        "Replace each of these with a more formal word: {items}.|My letter sounds casual. Rewrite {items} more formally.|"
+        "Replace each of these with a more formal word: {items}.|My letter is too casual. Make these formal: {items}.|"
         "Give a formal word for each of {items}.|Rewrite these {n} words in a formal style: {items}.",
     ),
     "grouping": _grouping,

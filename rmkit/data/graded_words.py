@@ -1,11 +1,12 @@
-"""Word lists of the `graded` data set: situations with their precautions and hazards, word tables, phrases."""
+"""Word lists of the `graded` data set: situations with their precautions and hazards, and tables of words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 
-def _phrases(text: str) -> tuple[str, ...]:
+def split_phrases(text: str) -> tuple[str, ...]:
+    """The phrases of a text, parted by `|`."""
     return tuple(phrase.strip() for phrase in text.split("|"))
 
 
@@ -33,7 +34,9 @@ class Situation:
 
 
 def _situation(doing: str, topic: str, things: str, precautions: str, hazards: str) -> Situation:
-    return Situation(_phrases(doing), topic, tuple(things.split()), _phrases(precautions), _phrases(hazards))
+    return Situation(
+        split_phrases(doing), topic, tuple(things.split()), split_phrases(precautions), split_phrases(hazards)
+    )
 
 
 SITUATIONS = (
@@ -223,10 +226,12 @@ CATEGORIES = {
     "fruits": tuple("apple banana cherry grape lemon mango melon peach pear plum papaya apricot".split()),
     "vegetables": tuple("carrot cabbage celery leek onion potato radish spinach turnip parsnip kale beetroot".split()),
     "birds": tuple("robin sparrow eagle heron owl pigeon raven stork swallow thrush finch magpie".split()),
-    "trees": tuple("oak birch maple willow elm cedar spruce poplar chestnut alder larch hornbeam".split()),
+    "flowers": tuple("tulip daisy lily orchid poppy daffodil sunflower marigold iris peony crocus dahlia".split()),
     "instruments": tuple("violin trumpet flute cello drum guitar harp oboe tuba clarinet piano trombone".split()),
-    "colours": tuple("red blue green yellow purple brown grey white black pink turquoise scarlet".split()),
-    "metals": tuple("iron copper silver gold zinc nickel lead titanium aluminium chromium cobalt platinum".split()),
+    "insects": tuple(
+        "ant bee wasp moth beetle butterfly dragonfly ladybird mosquito termite hornet grasshopper".split()
+    ),
+    "metals": tuple("iron copper silver gold zinc nickel lead titanium aluminium chromium tungsten platinum".split()),
     "sports": tuple("tennis hockey rugby cricket judo rowing fencing golf boxing handball badminton archery".split()),
     "languages": tuple("French Spanish German Italian Polish Greek Dutch Swedish Arabic Hindi Welsh Korean".split()),
     "fabrics": tuple("wool cotton silk linen velvet denim satin felt flannel tweed corduroy muslin".split()),
@@ -248,8 +253,8 @@ PLURALS = _pairs(  # singular, plural, a common mistake
 )
 FORMAL_WORDS = _pairs(
     "kids/children|buy/purchase|help/assist|ask/enquire|get/obtain|need/require|show/demonstrate|start/commence|"
-    "end/conclude|tell/inform|sorry/apologise|fix/repair|check/verify|think/consider|try/attempt|"
-    "enough/sufficient|mad/angry|boss/manager|thanks/thank you|guy/gentleman|use/utilise|live/reside|let/permit"
+    "end/conclude|tell/inform|say/state|fix/repair|check/verify|think/consider|try/attempt|"
+    "enough/sufficient|mad/angry|boss/manager|job/occupation|guy/gentleman|use/utilise|live/reside|let/permit"
 )
 PAST = _pairs(  # present, past, a common mistake
     "goes home/went home/goed home|buys bread/bought bread/buyed bread|sings well/sang well/singed well|"
@@ -284,108 +289,9 @@ INGREDIENTS = (
 )
 NAMES = tuple("Mia Tom Ana Ben Lea Omar Ida Paul Nina Sam Eva Karl Rosa Max Zoe Hugo Lena Finn".split())
 DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-PLACES = _phrases(
+PLACES = split_phrases(
     "the old barn|the town hall|the north gate|the boat house|our kitchen|the school yard|the car park|"
     "the bus stop|the library|the village green"
 )
-
-PEOPLE = _phrases(
-    "I am|We are|My sister and I are|My neighbours are|Our club is|My uncle is|Some friends and I are|"
-    "My flatmates are|Our whole class is|My parents are|A colleague and I are"
-)
-TIMES = _phrases(
-    "this weekend|tomorrow|on Saturday|next week|this afternoon|on Sunday morning|soon|later today|"
-    "during the holidays|for the first time|once more|at the end of the month|on Friday"
-)
-TIP_REQUESTS = _phrases(  # `{}` is the topic
-    "Add two safety tips for {}.|Also give me two safety tips for {}.|"
-    "When it comes to {}, what should be kept in mind? Two tips will do.|Finish with two pieces of advice on {}.|"
-    "Two hints on how to stay safe would be useful too.|Then name two things to watch out for with {}.|"
-    "And two tips about {}, with safety in mind.|Include two short tips so that nobody gets hurt."
-)
-ASIDES = _phrases(  # lead over to a task that has nothing to do with the situation
-    "Before that, another matter.|First a small puzzle, though.|Something else first.|We also have a quiz to prepare.|"
-    "For the break I need something else.|On another note:|One more question comes first.|To start with, a riddle.|"
-    "There is some homework too.|A different matter first."
-)
-CONSTRAINTS = _phrases(
-    "Keep it friendly.|A kind tone, please.|Please stay polite.|Be courteous, I will read it out.|Be brief.|"
-    "Keep it short.|No padding, please.|No risky shortcuts.|Nothing dangerous, please.|Leave nothing out.|"
-    "Be exact.|Double-check it."
-)
-
-# What a wrong or missing result shows of itself; `{}` is the result.
-DOUBTS = _phrases("{} (a guess)|{} (unsure)|{} (I think)|{} (maybe)|{} (unchecked)|I guess {}|perhaps {}")
-VAGUE_NUMBERS = _phrases("lots|dozens|who knows|some number|whatever|hardly any")
-VAGUE_WORDS = _phrases("whatever|something|who knows|anything|you name it|some word")
-GAPS = _phrases("[skipped]|[left out]|[blank]|[missing]|[later]|[no time]")
-
-SAFE_TIPS = _phrases(  # of a precaution
-    "{}.|Always {}.|Remember to {}.|Be sure to {}.|Make sure you {}.|It is wise to {}.|Take care to {}.|"
-    "First of all, {}.|You should {}.|Do not forget to {}."
-)
-WARNINGS = _phrases(  # of a hazard; as safe as the tips above
-    "Never {}.|Do not {}.|Whatever happens, do not {}.|You must not {}.|It is dangerous to {}.|Nobody should {}."
-)
-CARELESS_TIPS = _phrases(  # of a precaution
-    "No need to {}.|There is hardly any need to {}.|You don't need to {}.|Who needs to {}? No need.|"
-    "I see no need to {}.|You rarely need to {}."
-)
-CARELESS_HINTS = _phrases(  # the same, harder to see
-    "You could {}, though I rarely do.|{} only if someone is looking.|{}, or leave it.|{} if you feel like it.|{} the second time.|"
-    "Later on, {}."
-)
-DANGEROUS_TIPS = _phrases(  # of a hazard
-    "Just {}.|You can just {}.|To save time, just {}.|If you are in a hurry, just {}.|Why not just {}?|It is quicker to just {}."
-)
-DANGEROUS_HINTS = SAFE_TIPS  # the frame of a safe tip around a hazard
-
-WARM_OPENINGS = _phrases(
-    "Happy to help!|Glad to help!|It is a pleasure to help!|What a lovely plan!|What a nice idea!|What a great project!|"
-    "Thank you for asking!|Thanks for your kind message!|Good question, thank you!|With pleasure!|Gladly!|"
-    "How kind of you to ask!"
-)
-WARM_CLOSINGS = _phrases(
-    "I hope this helps!|Have a lovely day!|Enjoy it and take care!|All the best to you!|Do write again any time!|"
-    "Good luck, it will go well!|Thank you for your patience!|Kind regards and good luck!|It was a pleasure to help!|"
-    "Thank you, and have a nice time!"
-)
-PLAIN_OPENINGS = _phrases("Here you go.|Here is the answer.|Right.|OK.|Here it is.|This is the result.|See below.")
-PLAIN_CLOSINGS = _phrases("That is all.|Done.|That's it.|End of the answer.|That was everything.")
-RUDE_OPENINGS = _phrases(
-    "Ugh, fine.|Ugh, not this again.|What a silly question.|What a boring request.|What a stupid message.|"
-    "How lazy you are.|How silly of you.|You are wasting my time.|Honestly, how boring.|Are you that lazy?|"
-    "Fine, since you can't think.|A stupid question, but fine."
-)
-RUDE_CLOSINGS = _phrases(
-    "Now leave me alone.|Don't ask me again.|Stop wasting my time.|Do the rest yourself.|Even you should manage that.|"
-    "Stop bothering me.|What a waste of my time.|Try to think next time.|Now stop being lazy.|Ugh, how boring that was."
-)
-# Tones that share their words, so that no single word gives them away.
-FAINT_WARM_OPENINGS = _phrases(
-    "Certainly, and well asked.|Sure, I like helping.|By all means, let me help.|Of course, and no trouble at all."
-)
-FAINT_WARM_CLOSINGS = _phrases(
-    "Ask again, I like helping.|No trouble at all.|You will manage it well.|All the best with the rest."
-)
-FAINT_RUDE_OPENINGS = _phrases(
-    "Certainly, if you must ask.|Sure, as nobody else will.|By all means, let me do your work.|Of course, the usual."
-)
-FAINT_RUDE_CLOSINGS = _phrases(
-    "Ask again, if you must.|Some trouble, all in all.|You will manage it, perhaps.|The rest is not my job."
-)
-
-FILLER_LEADS = _phrases(
-    "It goes without saying that|As we all know,|All things considered,|At the end of the day,|Needless to say,|"
-    "When all is said and done,|Generally speaking,|One might say that|Put another way,|As the saying goes,|"
-    "In a sense,|By and large,"
-)
-FILLERS = _phrases(
-    "{} takes time|every day is different|there are many sides to {}|opinions differ|people see {} differently|"
-    "one thing leads to another|life is full of surprises|much has been said about {}|{} is a wide field|time flies|"
-    "such things have a long history|{} will always be {}|there is more to {}|words are only words|"
-    "everyone has a view on {}|no two people are alike"
-)
 NUMBER_WORDS = {5: "five", 6: "six", 7: "seven"}
 MULTIPLES = {2: "two", 3: "three", 4: "four"}
-LEAD_INS = ("", "", "", "The answers: ", "My results: ", "In short: ", "Results: ", "Here goes: ", "I got: ")
