@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from torch import distributed
 from transformers.utils.logging import disable_progress_bar
 
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.disable_tqdm:
             disable_progress_bar()  # transformers' own, of loading and saving
         figures = train_judge(settings)
+        if distributed.is_initialized():  # or gloo's threads may abort the process while it ends
+            distributed.destroy_process_group()
     except (DataError, JudgeError, RubricError, TokenizerError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from torch import distributed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from rmkit.judge_encoder import JudgeEncoder
@@ -66,6 +67,8 @@ def main() -> None:
         log = [line for line in trainer.state.log_history if "loss" in line]
         zero3 = is_deepspeed_zero3_enabled()
         (output / f"{setup}.json").write_text(json.dumps({"log": log, "zero3": zero3, "ranks": ranks}), "utf-8")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def without_scores(example: Example) -> Example:
