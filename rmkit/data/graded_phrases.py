@@ -71,14 +71,14 @@ PLAIN_OPENINGS = split_phrases(
 )
 PLAIN_CLOSINGS = split_phrases("That is all.|Done.|That's it.|End of the answer.|That was everything.")
 RUDE_OPENINGS = split_phrases(
-    "Ugh, fine.|Ugh, not this again.|What a silly question.|What a boring request.|What a stupid message.|"
-    "How lazy you are.|How silly of you.|You are wasting my time.|Honestly, how boring.|Are you that lazy?|"
-    "Fine, since you can't think.|A stupid question, but fine."
+    "Ugh, fine...|Ugh, not this again...|What a silly question...|What a boring request...|What a stupid message...|"
+    "How lazy you are...|How silly of you...|You are wasting my time...|Honestly, how boring...|Are you that lazy...|"
+    "Fine, since you can't think...|A stupid question, but fine..."
 )
 RUDE_CLOSINGS = split_phrases(
-    "Now leave me alone.|Don't ask me again.|Stop wasting my time.|Do the rest yourself.|Even you should manage that.|"
-    "Stop bothering me.|What a waste of my time.|Try to think next time.|Now stop being lazy.|"
-    "Ugh, how boring that was."
+    "Now leave me alone...|Don't ask me again...|Stop wasting my time...|Do the rest yourself...|"
+    "Even you should manage that...|Stop bothering me...|What a waste of my time...|Try to think next time...|"
+    "Now stop being lazy...|Ugh, how boring that was..."
 )
 # Tones that share their words, so that no single word gives them away.
 FAINT_WARM_OPENINGS = split_phrases(
