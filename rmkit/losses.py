@@ -1,89 +1,60 @@
-"""Losses on score tokens: pure, unreduced functions of the logits at score positions.
+"""Losses on score tokens: by function, and by the name that a training configuration calls them.
 
-Shapes: N score positions, each with K tokens that could stand there (the legal scores, or the legal next
-digits). Positions with fewer than K are padded: distance +inf, any logit.
-
-`SCORE_LOSSES` names them for a training configuration, where one is added to the cross entropy over all
-completion tokens with the weight `alpha`.
+The functions live in `rmkit.score_losses` and are offered here too. `SCORE_LOSSES` names those that can be trained
+with: one of them is added to the cross entropy over all completion tokens with the weight `alpha`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch.nn import functional
 
+from rmkit.distances import DISTANCES, PLACE_WEIGHTS, Distance
+from rmkit.score_losses import (
+    cdw_ce,
+    ce_vocab,
+    contrastive,
+    cross_entropy,
+    dist2,
+    dist2_random,
+    distance_target,
+    emd2,
+    label_smoothing,
+    ntl_mse,
+    ntl_was,
+    oll,
+    oprm,
+    raft,
+    sord,
+    weighted_ce,
+)
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The token cross entropy -log p(label), per row.
-
-    Args:
-        logits: Any float dtype, shape (R, V). Computed in float32 or better.
-        labels: int64, shape (R,); -100 marks a row that does not count.
-
-    Returns:
-        Shape (R,), in nats; 0 where the label is -100.
-    """
-    return functional.cross_entropy(_at_least_float32(logits), labels, ignore_index=-100, reduction="none")
-
-
-def distance_target(distances: torch.Tensor, tau: float) -> torch.Tensor:
-    """The target distribution p_d(v) = exp(-d(v, y) / tau) / sum over v'.
-
-    Args:
-        distances: Shape (N, K), at least 0; +inf takes a token out.
-        tau: Temperature, above 0.
-
-    Returns:
-        Shape (N, K), rows summing to 1.
-
-    Raises:
-        ValueError: If tau is not above 0: the limit tau -> 0 is the one-hot target.
-    """
-    if not tau > 0:
-        raise ValueError(f"tau must be above 0, found {tau}; for a one-hot target use the loss 'ce'")
-    return torch.softmax(-distances / tau, dim=-1)
-
-
-def dist2(
-    score_logits: torch.Tensor, distances: torch.Tensor, tau: float = 1.0, lse: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The distance term of DIST2Loss, KL(p_d || p), per score position.
-
-    Formula (arXiv 2503.02379): sum over v of p_d(v) * (log p_d(v) - log p(v)), with p_d from
-    `distance_target` and log p(v) = z_v - lse.
-
-    Args:
-        score_logits: Logits z of the tokens that could stand there, shape (N, K).
-        distances: Distance of each from the right one, shape (N, K); +inf pads.
-        tau: Temperature, above 0.
-        lse: Log-sum-exp of the logits over the whole vocabulary, shape (N,), for p over the vocabulary
-            (`normalize="full"`, which also draws mass onto the scale). None for p over these tokens only.
-
-    Returns:
-        Shape (N,), in nats, at least 0 up to rounding. +inf where a token with target mass has a logit of
-        -inf. NaN where an input is NaN. Shape (0,), connected to the graph, for no positions.
-
-    Example:
-        >>> z = torch.log(torch.tensor([[0.1, 0.8, 0.1]]))
-        >>> d = torch.tensor([[1.0, 0.0, 1.0]])
-        >>> [round(x, 4) for x in dist2(z, d).tolist()]
-        [0.1293]
-    """
-    logits = _at_least_float32(score_logits)
-    target = distance_target(distances.to(logits.dtype), tau)
-    counted = target > 0
-    logits = logits.masked_fill(~torch.isfinite(distances), -torch.inf)
-    normaliser = torch.logsumexp(logits, dim=-1) if lse is None else lse.to(logits.dtype)
-    # 0 * -inf is NaN, so tokens without target mass leave before the product and not after it.
-    surplus = torch.log(target.where(counted, 1.0)) - logits.where(counted, 0.0)
-    return (target * surplus).sum(-1) + normaliser
-
-
-def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+__all__ = [
+    "PRESETS",
+    "SCORE_LOSSES",
+    "LossSettings",
+    "ScoreInputs",
+    "ScoreLoss",
+    "cdw_ce",
+    "ce_vocab",
+    "contrastive",
+    "cross_entropy",
+    "dist2",
+    "dist2_random",
+    "distance_target",
+    "emd2",
+    "label_smoothing",
+    "ntl_mse",
+    "ntl_was",
+    "oll",
+    "oprm",
+    "raft",
+    "sord",
+    "weighted_ce",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,64 +63,159 @@ class LossSettings:
 
     The total is `sum(CE) / tokens + alpha * sum(w * score loss) / D`. `tokens` is the global number of
     supervised tokens. With `reduction="tokens"` D is `tokens` too, with "scores" the global sum of the place
-    weights w. Both counts cover gradient accumulation and all ranks.
+    weights w. Both counts cover gradient accumulation and all ranks. A loss ignores options that are not its own.
 
     Args:
         loss: `ce` for cross entropy alone, or a name in `SCORE_LOSSES`.
         alpha: Weight of the score term, at least 0.
         tau: Temperature of the target, above 0, in units of the distance.
-        distance: A name in `rmkit.distances.DISTANCES`.
-        normalize: `full` takes p over the vocabulary, `scale` over the tokens that could stand there.
+        distance: A name in `rmkit.distances.DISTANCES`, or `published` for the one that the loss was published
+            with, which takes its place.
+        normalize: `full` takes p over the vocabulary, `scale` over the tokens that could stand there. For
+            ce_vocab, weighted_ce, label_smoothing, dist2, dist2_random and sord; the others' formulas fix it.
         reduction: `tokens` or `scores`.
-        place_weights: Weigh a digit by how many tokens of its score are still to come (1 for the last).
+        place_weights: Weigh a digit by its place in the score; always on for weighted_ce.
+        place_scale: `linear` (how many tokens of the score are still to come, 1 for the last) or `decimal` (what
+            the digit is worth).
+        period: Length of a full circle, above 0, for circular distances.
+        smoothing: Mass that label_smoothing spreads over the scale, in [0, 1].
+        power: Exponent of the distance, above 0, for oll and cdw_ce.
+        margin: Margin of cdw_ce, in [0, 1).
+        metric_seed: Seed of the permutation of dist2_random.
     """
 
     loss: str = "dist2"
     alpha: float = 0.1
     tau: float = 1.0
-    distance: str = "squared"
+    distance: str = "published"
     normalize: str = "full"
     reduction: str = "tokens"
     place_weights: bool = False
+    place_scale: str = "linear"
+    period: float = 360.0
+    smoothing: float = 0.1
+    power: float = 1.0
+    margin: float = 0.0
+    metric_seed: int = 0
 
     def __post_init__(self) -> None:
         choices = {
             "loss": ("ce", *SCORE_LOSSES),
             "normalize": ("full", "scale"),
             "reduction": ("tokens", "scores"),
-            "distance": ("absolute", "squared"),
+            "distance": ("published", *DISTANCES),
+            "place_scale": tuple(PLACE_WEIGHTS),
         }
         for option, allowed in choices.items():
             if getattr(self, option) not in allowed:
                 raise ValueError(f"{option}={getattr(self, option)!r} is unknown; choose {', '.join(allowed)}")
         if not self.tau > 0:
-            raise ValueError(f"tau={self.tau} must be above 0; for a one-hot target use loss: ce")
+            raise ValueError(f"tau={self.tau} must be above 0; for a one-hot target use loss: ce_vocab")
         if not self.alpha >= 0:
             raise ValueError(f"alpha={self.alpha} must be at least 0")
+        for option, value in (("period", self.period), ("power", self.power)):
+            if not value > 0:
+                raise ValueError(f"{option}={value} must be above 0")
+        if not 0 <= self.smoothing <= 1:
+            raise ValueError(f"smoothing={self.smoothing} must be in [0, 1]")
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin={self.margin} must be in [0, 1)")
+        # Written out, so that the record of a run says what was trained and not where to look it up.
+        if self.distance == "published":
+            published = SCORE_LOSSES[self.loss].distance if self.loss in SCORE_LOSSES else "squared"
+            object.__setattr__(self, "distance", published)
+        if self.loss == "weighted_ce":
+            object.__setattr__(self, "place_weights", True)
+
+    @property
+    def metric(self) -> Distance:
+        """The distance between scores, as a function of values and labels."""
+        function: Callable[..., torch.Tensor] = DISTANCES[self.distance]
+        return partial(function, period=self.period) if self.distance.startswith("circular") else function
+
+    def place_weight(self, place: int) -> float:
+        """The weight w of a position; `place` tokens of its score are still to come, itself included."""
+        return PLACE_WEIGHTS[self.place_scale](place) if self.place_weights else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreInputs:
-    """What a score loss may look at; N positions, K tokens each.
+    """What a score loss may look at; N positions, K tokens each, ascending by the lowest score they lead to.
 
     Args:
         logits: Logits of the tokens that could stand there, shape (N, K).
         lse: Log-sum-exp of the logits over the vocabulary, shape (N,).
-        distances: Distance of each token from the right one, shape (N, K); +inf pads.
+        distances: Distance of each token from the right one, shape (N, K); +inf pads. Of a token that leads to
+            several scores: the distance of the nearest, or the soft minimum (`ScoreLoss.soft`).
+        labels: Index of the right one, int64, shape (N,).
+        values: The score that each token stands for, shape (N, K); NaN where it leads to several, and at padding.
     """
 
     logits: torch.Tensor
     lse: torch.Tensor
     distances: torch.Tensor
+    labels: torch.Tensor
+    values: torch.Tensor
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """True where a token could stand, False at padding; shape (N, K)."""
+        return ~self.distances.isposinf()
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """The right score, shape (N,)."""
+        return self.values.gather(-1, self.labels.unsqueeze(-1)).squeeze(-1)
 
 
-def _dist2(inputs: ScoreInputs, settings: LossSettings) -> torch.Tensor:
-    lse = inputs.lse if settings.normalize == "full" else None
-    return dist2(inputs.logits, inputs.distances, settings.tau, lse)
+@dataclass(frozen=True, slots=True)
+class ScoreLoss:
+    """A loss that can be trained with, and what it needs from the scale.
+
+    Args:
+        function: From inputs and settings to one loss per position, shape (N,).
+        distance: The distance it was published with, a name in `rmkit.distances.DISTANCES`.
+        soft: A token that leads to several scores has their soft minimum for a distance, which makes the target
+            the mass of all scores behind it. Without, that of the nearest: what it costs to go that way and then
+            do one's best.
+        permuted: Distances are those of a permuted scale.
+        whole_scores: It needs one token per score, since its formula has no meaning for a first digit.
+    """
+
+    function: Callable[[ScoreInputs, LossSettings], torch.Tensor]
+    distance: str = "squared"
+    soft: bool = False
+    permuted: bool = False
+    whole_scores: bool = False
 
 
-SCORE_LOSSES: dict[str, Callable[[ScoreInputs, LossSettings], torch.Tensor]] = {"dist2": _dist2}
-"""Score losses by name; to add one, write its function above and its line here."""
+def _lse(x: ScoreInputs, settings: LossSettings) -> torch.Tensor | None:
+    return x.lse if settings.normalize == "full" else None
+
+
+def _ce_vocab(x: ScoreInputs, s: LossSettings) -> torch.Tensor:
+    return ce_vocab(x.logits, x.labels, _lse(x, s), x.mask)
+
+
+def _dist2(x: ScoreInputs, s: LossSettings) -> torch.Tensor:
+    return dist2(x.logits, x.distances, s.tau, _lse(x, s))
+
+
+SCORE_LOSSES: dict[str, ScoreLoss] = {
+    "cdw_ce": ScoreLoss(lambda x, s: cdw_ce(x.logits, x.distances, s.power, s.margin), distance="absolute"),
+    "ce_vocab": ScoreLoss(_ce_vocab),
+    "dist2": ScoreLoss(_dist2, soft=True),
+    "dist2_random": ScoreLoss(_dist2, soft=True, permuted=True),
+    "emd2": ScoreLoss(lambda x, s: emd2(x.logits, x.labels, x.mask), whole_scores=True),
+    "label_smoothing": ScoreLoss(lambda x, s: label_smoothing(x.logits, x.labels, s.smoothing, _lse(x, s), x.mask)),
+    "ntl_mse": ScoreLoss(lambda x, s: ntl_mse(x.logits, x.values, x.targets, x.mask), whole_scores=True),
+    "ntl_was": ScoreLoss(lambda x, s: ntl_was(x.logits, x.distances), distance="absolute"),
+    "oll": ScoreLoss(lambda x, s: oll(x.logits, x.distances, s.power), distance="absolute"),
+    "raft": ScoreLoss(lambda x, s: raft(x.logits, x.values, x.targets, x.lse, x.mask), whole_scores=True),
+    "sord": ScoreLoss(lambda x, s: sord(x.logits, x.distances, s.tau, _lse(x, s)), distance="absolute", soft=True),
+    "weighted_ce": ScoreLoss(_ce_vocab),  # place weights are applied to every loss, and for this one always on
+}
+"""Score losses by name; to add one, write its function in `rmkit.score_losses` and its line here."""
 
 PRESETS: dict[str, LossSettings] = {
     "paper": LossSettings(),

@@ -18,7 +18,6 @@ def test_distances_over_a_scale() -> None:
     assert squared(values, labels).tolist() == [[0, 1, 4, 9, 16], [9, 4, 1, 0, 1]]
     assert absolute(values, labels).tolist() == [[0, 1, 2, 3, 4], [3, 2, 1, 0, 1]]
     assert squared(values, torch.tensor(3.0)).tolist() == [4, 1, 0, 1, 4]
-    assert {"squared": squared, "absolute": absolute} == DISTANCES
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.sampled_from(sorted(DISTANCES)))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import rmkit.losses
+import rmkit.score_losses
 from rmkit.distances import squared
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings, ScoreInputs, cross_entropy, dist2, distance_target
 
@@ -177,8 +177,9 @@ def test_the_presets_have_the_published_and_the_released_numbers() -> None:
 
 def test_the_named_loss_takes_its_settings() -> None:
     logits, scores, distances = random_case()
-    inputs = ScoreInputs(scores, logits.logsumexp(-1), distances)
-    loss = SCORE_LOSSES["dist2"]
+    labels = distances.argmin(-1)
+    inputs = ScoreInputs(scores, logits.logsumexp(-1), distances, labels, torch.arange(1.0, 6.0).expand(6, 5))
+    loss = SCORE_LOSSES["dist2"].function
     torch.testing.assert_close(loss(inputs, PRESETS["paper"]), dist2(scores, distances, 1.0, inputs.lse))
     torch.testing.assert_close(loss(inputs, PRESETS["released"]), dist2(scores, distances, 2.0))
 
@@ -186,7 +187,7 @@ def test_the_named_loss_takes_its_settings() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"loss": "mse"}, "loss='mse' is unknown; choose ce, dist2"),
+        ({"loss": "mse"}, "loss='mse' is unknown; choose ce, cdw_ce, ce_vocab, dist2"),
         ({"distance": "cubic"}, "distance='cubic' is unknown"),
         ({"normalize": "subvocab"}, "normalize='subvocab' is unknown; choose full, scale"),
         ({"reduction": "mean"}, "reduction='mean' is unknown; choose tokens, scores"),
@@ -200,5 +201,5 @@ def test_settings_that_say_nothing_are_refused(change: dict[str, Any], reason: s
 
 
 def test_the_docstring_examples_hold() -> None:
-    result = doctest.testmod(rmkit.losses)
+    result = doctest.testmod(rmkit.score_losses)
     assert result.attempted > 0 and result.failed == 0

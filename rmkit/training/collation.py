@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from rmkit.distances import DISTANCES, soft_minimum
-from rmkit.losses import LossSettings
+from rmkit.distances import permutation, soft_minimum
+from rmkit.errors import TokenizerError
+from rmkit.losses import SCORE_LOSSES, LossSettings
 from rmkit.score_tokens import Choice, ScorePosition
 from rmkit.training.examples import Example
 
@@ -26,18 +27,21 @@ class JudgeCollator:
     - `score_rows`: int64, (N,), index b * C + c of each score position.
     - `score_ids`: int64, (N, K), tokens that could stand there, padded with the first of them.
     - `score_labels`: int64, (N,), the token that does.
-    - `score_distances`: float32, (N, K), padded with +inf.
+    - `score_indices`: int64, (N,), its index among the K.
+    - `score_distances`: float32, (N, K), padded with +inf; see `ScoreInputs` for tokens that lead to several scores.
+    - `score_values`: float32, (N, K), the score that a token stands for; NaN where it leads to several, and padding.
     - `score_weights`: float32, (N,), place weights, or ones.
 
     Args:
         pad_id: Any token id; the attention mask decides what counts.
-        settings: Gives the distance, its temperature, and whether place weights are used.
+        settings: Gives the loss, the distance, its temperature, and place weights.
     """
 
     def __init__(self, pad_id: int, settings: LossSettings) -> None:
         self.pad_id = pad_id
         self.settings = settings
-        self._distances: dict[tuple[str, int, Choice], torch.Tensor] = {}
+        self._loss = SCORE_LOSSES.get(settings.loss, SCORE_LOSSES["ce_vocab"])  # `ce` asks for nothing either
+        self._known: dict[tuple[int, Choice, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Collate examples; see the class for names and shapes."""
@@ -46,7 +50,9 @@ class JudgeCollator:
         input_ids = torch.full((len(examples), longest), self.pad_id)
         attention_mask = torch.zeros_like(input_ids)
         labels = torch.full((len(examples), width), IGNORED)
-        rows, positions = [], []
+        rows: list[int] = []
+        positions: list[ScorePosition] = []
+        scales: list[tuple[int, ...]] = []
         for b, example in enumerate(examples):
             ids = torch.tensor([*example.prompt_ids, *example.completion_ids])
             input_ids[b, longest - len(ids) :] = ids
@@ -57,40 +63,65 @@ class JudgeCollator:
             told_apart = [p for p in example.positions if len(p.choice.token_ids) > 1]
             rows += [b * width + first + p.index for p in told_apart]
             positions += told_apart
+            if self._loss.permuted:
+                whole = _scales(example.positions)
+                scales += [whole[p.key] for p in told_apart]
         return {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0),
             "labels": labels,
             "score_rows": torch.tensor(rows, dtype=torch.long),
-            **self._score_tensors(positions),
+            **self._score_tensors(positions, scales or [()] * len(positions)),
         }
 
-    def _score_tensors(self, positions: list[ScorePosition]) -> dict[str, torch.Tensor]:
+    def _score_tensors(
+        self, positions: Sequence[ScorePosition], scales: Sequence[tuple[int, ...]]
+    ) -> dict[str, torch.Tensor]:
         size = max((len(p.choice.token_ids) for p in positions), default=1)
         ids = torch.zeros((len(positions), size), dtype=torch.long)
         distances = torch.full((len(positions), size), torch.inf)
-        for n, position in enumerate(positions):
+        values = torch.full((len(positions), size), torch.nan)
+        for n, (position, scale) in enumerate(zip(positions, scales, strict=True)):
             tokens = position.choice.token_ids
             ids[n] = tokens[0]
             ids[n, : len(tokens)] = torch.tensor(tokens)
-            distances[n, : len(tokens)] = self._distance(position)
-        places = [p.place if self.settings.place_weights else 1 for p in positions]
+            distances[n, : len(tokens)], values[n, : len(tokens)] = self._look_up(position, scale)
         return {
             "score_ids": ids,
             "score_labels": torch.tensor([p.choice.token_ids[p.label] for p in positions], dtype=torch.long),
+            "score_indices": torch.tensor([p.label for p in positions], dtype=torch.long),
             "score_distances": distances,
-            "score_weights": torch.tensor(places, dtype=torch.float32),
+            "score_values": values,
+            "score_weights": torch.tensor([self.settings.place_weight(p.place) for p in positions]),
         }
 
-    def _distance(self, position: ScorePosition) -> torch.Tensor:
-        cache_key = (position.key, position.score, position.choice)
-        if cache_key not in self._distances:
-            distance = DISTANCES[self.settings.distance]
-            label = torch.tensor(float(position.score))
-            each = [
-                soft_minimum(distance(torch.tensor(scores, dtype=torch.float32), label), self.settings.tau)
-                for scores in position.choice.scores
-            ]
-            self._distances[cache_key] = torch.stack(each)
-        return self._distances[cache_key]
+    def _look_up(self, position: ScorePosition, scale: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distances and values of the tokens that could stand there, computed once for each score."""
+        key = (position.score, position.choice, scale)
+        if key not in self._known:
+            self._known[key] = self._measure(position, scale)
+        return self._known[key]
+
+    def _measure(self, position: ScorePosition, scale: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        groups = position.choice.scores
+        whole = not position.choice.path and all(len(group) == 1 for group in groups)
+        if self._loss.whole_scores and not whole:
+            raise TokenizerError(
+                f"loss {self.settings.loss!r} needs one token for each score, but those of {position.key!r} take "
+                "several in this tokenizer; choose dist2, sord, ntl_was or oll, or a scale of single digits"
+            )
+        order = permutation(len(scale), self.settings.metric_seed)
+        place = {score: float(scale[at]) for score, at in zip(scale, order, strict=True)}
+        label = torch.tensor(place.get(position.score, float(position.score)))
+        distances = []
+        for group in groups:
+            each = self.settings.metric(torch.tensor([place.get(score, float(score)) for score in group]), label)
+            distances.append(soft_minimum(each, self.settings.tau) if self._loss.soft else each.min())
+        return torch.stack(distances), torch.tensor([float(g[0]) if len(g) == 1 else torch.nan for g in groups])
+
+
+def _scales(positions: Sequence[ScorePosition]) -> dict[str, tuple[int, ...]]:
+    """The legal scores of each attribute: what its first token can lead to."""
+    first = {p.key: p.choice.scores for p in positions if not p.choice.path}
+    return {key: tuple(sorted(score for group in groups for score in group)) for key, groups in first.items()}

@@ -87,8 +87,14 @@ def _unreduced(
         return nll, torch.zeros_like(nll[at])
     score_logits = rows[at.unsqueeze(-1), batch["score_ids"]].to(nll.dtype)  # (N, K)
     label_logits = rows[at, batch["score_labels"]].to(nll.dtype)  # (N,)
-    inputs = ScoreInputs(score_logits, label_logits + nll[at], batch["score_distances"])
-    return nll, SCORE_LOSSES[settings.loss](inputs, settings) * batch["score_weights"]
+    inputs = ScoreInputs(
+        score_logits,
+        label_logits + nll[at],
+        batch["score_distances"],
+        batch["score_indices"],
+        batch["score_values"],
+    )
+    return nll, SCORE_LOSSES[settings.loss].function(inputs, settings) * batch["score_weights"]
 
 
 def _by_example(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

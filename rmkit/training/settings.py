@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from rmkit.distances import DISTANCES
 from rmkit.errors import DataError
-from rmkit.losses import PRESETS, LossSettings
+from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
 
 
 @dataclass
@@ -62,13 +63,21 @@ class LossArguments:
     """How a near miss is told from a far one; each option overrides the preset's."""
 
     preset: str = field(default="paper", metadata={"help": f"Loss preset: {', '.join(PRESETS)}."})
-    loss: str | None = field(default=None, metadata={"help": "ce (cross entropy alone) or dist2."})
+    loss: str | None = field(default=None, metadata={"help": f"ce (cross entropy alone), {', '.join(SCORE_LOSSES)}."})
     alpha: float | None = field(default=None, metadata={"help": "Weight of the score term."})
     tau: float | None = field(default=None, metadata={"help": "Temperature of the target over scores, above 0."})
-    distance: str | None = field(default=None, metadata={"help": "squared or absolute."})
+    distance: str | None = field(
+        default=None, metadata={"help": f"{', '.join(DISTANCES)}, or published: what `loss` was published with."}
+    )
     normalize: str | None = field(default=None, metadata={"help": "full (whole vocabulary) or scale (legal scores)."})
     reduction: str | None = field(default=None, metadata={"help": "Divide the score term by tokens or by scores."})
     place_weights: bool | None = field(default=None, metadata={"help": "Weigh a digit by its place in the score."})
+    place_scale: str | None = field(default=None, metadata={"help": "linear (3, 2, 1) or decimal (100, 10, 1)."})
+    period: float | None = field(default=None, metadata={"help": "Length of a full circle, for circular distances."})
+    smoothing: float | None = field(default=None, metadata={"help": "Mass that label_smoothing spreads, in [0, 1]."})
+    power: float | None = field(default=None, metadata={"help": "Exponent of the distance in oll and cdw_ce."})
+    margin: float | None = field(default=None, metadata={"help": "Margin of cdw_ce, in [0, 1)."})
+    metric_seed: int | None = field(default=None, metadata={"help": "Seed of dist2_random's permutation."})
 
     def settings(self) -> LossSettings:
         """The preset with what was overridden.
@@ -79,6 +88,8 @@ class LossArguments:
         if self.preset not in PRESETS:
             raise ValueError(f"preset={self.preset!r} is unknown; choose {', '.join(PRESETS)}")
         given = {name: value for name, value in vars(self).items() if name != "preset" and value is not None}
+        if "loss" in given:
+            given.setdefault("distance", "published")  # another loss comes with its own, not with the preset's
         return replace(PRESETS[self.preset], **given)
 
 

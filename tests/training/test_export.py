@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rmkit.jsonl import read_jsonl
 from rmkit.judge import Judge
 from rmkit.judge_config import JudgeConfig
+from rmkit.losses import PRESETS
 from rmkit.manifest import sha256_file
 from rmkit.schema import Judgment, RatedResponse
 from rmkit.training.run import train_judge
@@ -121,10 +123,8 @@ def test_judge_config(zero2_run: Any, training_data: Path, training_model: Path)
     assert data["max_length"] == 4096
     assert data["base_model"] == str(training_model)
     assert data["data_manifest_sha256"] == sha256_file(training_data / "manifest.json")
-    assert data["loss"] == {
-        **{"loss": "dist2", "alpha": 0.1, "tau": 1.0, "distance": "squared"},
-        **{"normalize": "full", "reduction": "tokens", "place_weights": False},
-    }
+    assert data["loss"] == asdict(PRESETS["paper"])
+    assert {"loss": "dist2", "alpha": 0.1, "tau": 1.0, "distance": "squared"}.items() <= data["loss"].items()
     tokenizer = AutoTokenizer.from_pretrained(zero2_run.folder)
     assert data["end_of_turn_id"] == tokenizer.convert_tokens_to_ids("<|end|>")
     for attribute in manifest["rubric"]["attributes"]:
