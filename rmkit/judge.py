@@ -120,7 +120,7 @@ class Judge:
                 "leave the rubric out"
             )
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise JudgeError(f"{path}: its tokenizer can't be loaded: {error}") from error
         known = config.rubric if config is not None else rubric

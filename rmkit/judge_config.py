@@ -65,6 +65,11 @@ class JudgeConfig:
         missing = sorted({"rubric", "chat_template", "score_token_ids", "end_of_turn_id"} - set(data))
         if unknown or missing:
             raise JudgeError(f"{path}: unknown fields {unknown}, missing fields {missing}; train the judge anew")
+        if not isinstance(data["chat_template"], str):
+            raise JudgeError(f"{path}: chat_template must be a text, found {str(data['chat_template'])[:80]!r}")
+        length = data.get("max_length")
+        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+            raise JudgeError(f"{path}: max_length must be a positive integer or null, found {length!r}")
         config = cls(**{**data, "rubric": Rubric.from_dict(data["rubric"], str(path))})
         if config.prompt_version != PROMPT_VERSION:
             raise JudgeError(

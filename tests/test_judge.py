@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from rmkit.engines.transformers import TransformersEngine
@@ -324,3 +325,30 @@ def test_a_text_with_a_token_that_the_weights_lack_fails_alone(
     known, unknown = judge.score(["Hi", "Hi"], ["Hello.", f"x {last[0].replace('Ġ', ' ')} x"])
     assert known.error is None
     assert unknown.error is not None and unknown.error.startswith("TokenizerError: tokenizer short: its token")
+
+
+@pytest.mark.parametrize("damage", ["lacks", "renamed", "cut off", "other shape"])
+def test_weights_that_do_not_belong_to_the_config_are_refused(copy: Callable[..., Path], damage: str) -> None:
+    path = copy("config.json", {"vocab_size": 7} if damage == "other shape" else {})
+    file = path / "model.safetensors"
+    weights = load_file(file)
+    if damage == "lacks":
+        del weights[next(name for name in weights if "layers.0." in name)]
+    elif damage == "renamed":
+        weights = {f"other.{name}": weight for name, weight in weights.items()}
+    save_file(weights, file, {"format": "pt"})
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(JudgeError, match=r"can't be loaded"):
+        Judge.load(path)
+
+
+def test_a_device_that_is_not_there_is_a_judge_error(folder: Path) -> None:
+    with pytest.raises(JudgeError, match="can't be put on device 'nowhere'"):
+        Judge.load(folder, device="nowhere")
+
+
+@pytest.mark.parametrize("change", [{"max_length": "x"}, {"max_length": 0}, {"max_length": 1.5}, {"chat_template": 5}])
+def test_a_config_with_a_wrong_type_is_refused(copy: Callable[..., Path], change: dict[str, Any]) -> None:
+    with pytest.raises(JudgeError, match=next(iter(change))):
+        Judge.load(copy(FILE_NAME, change))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.integrations import deepspeed
@@ -26,16 +27,27 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
         device: `cuda`, `cpu`, ...; by default a GPU where there is one.
 
     Raises:
-        JudgeError: If the model can't be loaded, for example because it has no safetensors.
+        JudgeError: If the model can't be loaded, for example because it has no safetensors, or they lack a weight.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     chosen = "float32" if dtype == "auto" and device == "cpu" else dtype
     try:
         with _zero3_set_aside():
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=chosen, use_safetensors=True)
-    except (OSError, ValueError) as error:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path, dtype=chosen, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: weights of another shape
         raise JudgeError(f"the model {path} can't be loaded: {error}") from error
-    return model.to(device).eval()  # type: ignore[arg-type]
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers fills them with random numbers, and a judge would score with those
+        raise JudgeError(
+            f"the model {path} can't be loaded: {len(missing)} weights of its config are not in its safetensors, such "
+            f"as {missing[0]}; the files are incomplete or do not belong together: copy or train the model anew"
+        )
+    try:
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # torch asserts that it was built for the device
+        raise JudgeError(f"the model {path} can't be put on device {device!r}: {error}") from error
 
 
 @contextmanager
