@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
@@ -62,8 +63,8 @@ class PromptEncoder:
         end_of_turn_id: The token that ends a score sequence.
 
     Raises:
-        TokenizerError: If the tokenizer is not a fast one, its template drops the message's text, or no
-            token ends a turn.
+        TokenizerError: If the tokenizer is not a fast one, its template can't be rendered or does not show the
+            message's text just once, or no token ends a turn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_template: str | None = None) -> None:
@@ -78,18 +79,26 @@ class PromptEncoder:
         self._sections: dict[str, tuple[int, ...]] = {}
 
     def _split_template(self, messages: list[dict[str, str]], **kwargs: Any) -> tuple[str, str]:
-        text = self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.chat_template,
-            tokenize=False,
-            enable_thinking=False,
-            date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
-            strftime_now=TEMPLATE_DATE.strftime,
-            **kwargs,
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=self.chat_template,
+                tokenize=False,
+                enable_thinking=False,
+                date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
+                strftime_now=TEMPLATE_DATE.strftime,
+                **kwargs,
+            )
+        except TemplateError as error:
+            raise TokenizerError(
+                f"tokenizer {self.name}: its chat template can't render a user turn and an answer ({error}); give it "
+                "a template that needs no more than these"
+            ) from error
         before, slot, after = str(text).partition(_SLOT)
         if not slot:
             raise TokenizerError(f"tokenizer {self.name}: its chat template leaves the message's text out")
+        if _SLOT in after:
+            raise TokenizerError(f"tokenizer {self.name}: its chat template writes the message's text more than once")
         return before, after
 
     def _encode_template(self, text: str) -> list[int]:

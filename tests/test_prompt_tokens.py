@@ -251,3 +251,16 @@ def test_a_lone_surrogate_is_a_data_error(tiny_tokenizer: Build) -> None:
         encoder.encode(prompt_of("half \ud83d of an emoji"))
     with pytest.raises(DataError, match="can't be encoded as UTF-8"):
         encoder.encode_completion("Na\udce9me: 4")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% if messages[0].role != 'system' %}{{ raise_exception('system first') }}{% endif %}", "system first"),
+        ("{% for m in messages %}{{ m.content }}", "can't render"),
+        ("{% for m in messages %}{{ m.content }} Again: {{ m.content }}{% endfor %}", "more than once"),
+    ],
+)
+def test_a_template_that_can_not_serve_is_a_tokenizer_error(tiny_tokenizer: Build, template: str, reason: str) -> None:
+    with pytest.raises(TokenizerError, match=reason):
+        PromptEncoder(tiny_tokenizer("byte_level"), template)
