@@ -94,6 +94,10 @@ class ScoreFolder:
                         f"{self.path}: holds {name} but no {SETTINGS_FILE}, so no scoring was begun here; "
                         "choose another --output"
                     )
+        elif "judge" not in read_json(file):
+            raise DataError(
+                f"{self.path}: its {SETTINGS_FILE} is of something else, such as a training; choose another --output"
+            )
         if not self.scores.is_file() and not self.is_complete:  # nothing is scored, so nothing is bound yet
             write_json(file, dict(settings))
             return

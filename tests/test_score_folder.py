@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.manifest import read_json
+from rmkit.manifest import read_json, write_json
 from rmkit.schema import Judgment
 from rmkit.score_folder import ScoreFolder, to_record
 from rmkit.score_items import ScoreItem
@@ -139,3 +139,11 @@ def test_records_are_replaced_in_their_places(begun):
         assert not folder.is_complete
         lines = [json.loads(line) for line in folder.scores.read_text("utf-8").splitlines()]
     assert lines == [RECORDS[0], new, *RECORDS[2:]]
+
+
+def test_the_folder_of_a_training_is_left_alone(tmp_path):
+    write_json(tmp_path / "settings.json", {"options": {"max_steps": 20}, "world_size": 2})
+    before = (tmp_path / "settings.json").read_bytes()
+    with pytest.raises(DataError, match="of something else"), ScoreFolder.open(tmp_path, SETTINGS):
+        pass
+    assert (tmp_path / "settings.json").read_bytes() == before
