@@ -37,15 +37,15 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         DataError: At the first line that is no JSON object.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:  # a byte order mark, which editors may add, is no content
             for number, line in enumerate(file, start=1):
                 where = f"{path}:{number}"
                 if not line.strip():
                     continue
                 try:
                     record = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{where}: not JSON ({error})") from error
+                except (RecursionError, ValueError) as error:
+                    raise DataError(f"{where}: not JSON ({str(error)[:200]})") from error
                 if not isinstance(record, dict):
                     raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
                 yield where, record

@@ -161,6 +161,16 @@ class RatedResponse:
         )
 
 
+def _check_metadata(metadata: Any, where: str) -> None:
+    """Metadata is written again beside the scores, so it must be what JSON can hold."""
+    if not isinstance(metadata, Mapping | None):
+        raise DataError(f"{where}: metadata must be a mapping, found {str(metadata)[:80]!r}")
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except ValueError as error:
+        raise DataError(f"{where}: metadata holds NaN or Infinity, which is no JSON; write null") from error
+
+
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
     """Responses of which one side is better: a row of `pairs.jsonl`.
@@ -201,6 +211,7 @@ class PreferencePair:
             if not isinstance(data[side], list) or not data[side]:
                 raise DataError(f"{where}: {side} must be a list of responses, found {str(data[side])[:80]!r}")
             sides[side] = tuple(read_response(r, f"{where}: {side}[{i}]") for i, r in enumerate(data[side]))
+        _check_metadata(data.get("metadata"), where)
         return cls(
             id=str(data["id"]),
             subset=str(data.get("subset", "")),

@@ -136,3 +136,10 @@ def test_a_judgment_survives_its_json_form() -> None:
     failed = Judgment({}, None, error="too long")
     for judgment in (good, failed):
         assert Judgment.from_dict(json.loads(json.dumps(judgment.to_dict()))) == judgment
+
+
+@pytest.mark.parametrize("metadata", [[1, 2], "abc", {"length": float("nan")}])
+def test_a_pair_with_metadata_that_can_not_be_written_is_refused(metadata: Any) -> None:
+    pair = {"id": "a", "conversation": "Hi", "chosen": ["Hello."], "rejected": ["No."], "metadata": metadata}
+    with pytest.raises(DataError, match=r"file:3: metadata"):
+        PreferencePair.from_dict(pair, "file:3")
