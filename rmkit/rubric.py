@@ -210,6 +210,9 @@ def _attribute(item: Any, where: str) -> Attribute:
         raise RubricError(f"{where}: each attribute needs a 'key'; found {item!r}")
     key = item["key"]
     here = f"{where}: attribute {key!r}"
+    empty = sorted(str(name) for name, value in item.items() if value is None and name != "levels")
+    if empty:
+        raise RubricError(f"{here}: field {empty[0]!r} is empty; give it a value or leave it out")
     _refuse_unknown(item, {"key", "name", "description", "scale", "weight", "levels", "sum_of"}, here)
     scale = item.get("scale", [1, 5])
     if not isinstance(scale, list | tuple) or len(scale) != 2:
@@ -221,7 +224,9 @@ def _attribute(item: Any, where: str) -> Attribute:
     if not isinstance(parts, list | tuple):
         raise RubricError(f"{here}: sum_of must be a list of attribute keys, found {parts!r}")
     try:
-        levels = {int(value): str(text) for value, text in (item.get("levels") or {}).items()}
+        levels = {_level(value): str(text) for value, text in (item.get("levels") or {}).items()}
+        if len(levels) < len(item.get("levels") or {}) or None in (item.get("levels") or {}).values():
+            raise ValueError("a score twice, or without a text")
     except (AttributeError, TypeError, ValueError) as error:
         raise RubricError(f"{here}: levels must map scores to texts, found {item['levels']!r}") from error
     return Attribute(
@@ -234,6 +239,13 @@ def _attribute(item: Any, where: str) -> Attribute:
         levels=levels,
         sum_of=tuple(parts),
     )
+
+
+def _level(value: Any) -> int:
+    """The score of a level; JSON writes it as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"{value!r} is not a score")
+    return int(value)
 
 
 def _refuse_unknown(data: Mapping[str, Any], known: set[str], where: str) -> None:

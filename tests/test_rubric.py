@@ -133,3 +133,18 @@ def test_attributes_are_selected_in_rubric_order() -> None:
         rubric.select(["humour"])
     with pytest.raises(RubricError, match="has no attribute 'humour'"):
         rubric["humour"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"name": None}, "'name' is empty"),
+        ({"description": None}, "'description' is empty"),
+        ({"levels": {1.5: "half"}}, "levels must map"),
+        ({"levels": {1: None}}, "levels must map"),
+        ({"levels": {1: "bad", "1": "worse"}}, "levels must map"),
+    ],
+)
+def test_an_empty_field_or_a_doubtful_level_is_not_guessed(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RubricError, match=reason):
+        Rubric.from_dict({"attributes": [{"key": "a", **change}]})
