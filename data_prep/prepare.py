@@ -13,9 +13,9 @@ from tqdm import tqdm
 from rmkit.data import DATASETS
 from rmkit.data.graded import GradedSettings, generate_pairs, generate_rows
 from rmkit.errors import DataError, RubricError
-from rmkit.preparation import convert_records, limit_rows, move_row
+from rmkit.preparation import move_row
 from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, summarise, write_prepared
-from rmkit.raw_source import open_source
+from rmkit.published import prepare_published
 from rmkit.rubric import load_rubric, ready_rubrics
 
 EPILOG = """\
@@ -83,19 +83,6 @@ def prepare_graded(args: argparse.Namespace) -> dict:
     return write_prepared(args.output, outcomes, files, rubric, args.seed, args.validation_fraction, origin)
 
 
-def prepare_published(args: argparse.Namespace) -> dict:
-    """Read, convert, write, and return the manifest."""
-    dataset = DATASETS[args.dataset]
-    rubric = load_rubric(args.rubric or dataset.rubric) if args.rubric or dataset.rubric else None
-    source = open_source(dataset, args.input)
-    outcomes = convert_records(dataset, rubric, tqdm(source.records, unit=" records", disable=None), source.name)
-    if args.max_rows is not None:
-        outcomes = limit_rows(outcomes, args.max_rows)
-    origin = {"dataset": dataset.name, "source": source.to_dict(), "max_rows": args.max_rows}
-    files = PAIR_FILES if rubric is None else RATED_FILES
-    return write_prepared(args.output, outcomes, files, rubric, args.seed, args.validation_fraction, origin)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 on success, 1 if nothing could be prepared."""
     parser = build_parser()
@@ -109,10 +96,24 @@ def main(argv: list[str] | None = None) -> int:
     if args.input and Path(args.input).resolve().parent == args.output.resolve():
         parser.error(f"--input {args.input} lies in the output folder, whose files are replaced; choose another one")
     try:
-        manifest = prepare_graded(args) if generated else prepare_published(args)
+        if generated:
+            manifest = prepare_graded(args)
+        else:
+            manifest = prepare_published(
+                DATASETS[args.dataset],
+                args.output,
+                args.input,
+                args.rubric,
+                args.seed,
+                args.validation_fraction,
+                args.max_rows,
+            )
     except (DataError, RubricError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: stopped; the folder is not complete, run the same command again", file=sys.stderr)
+        return 130
     print(summarise(manifest, args.output))
     return 0
 

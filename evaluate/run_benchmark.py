@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rmkit.data import DATASETS
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.evaluation.records import read_scoring
 from rmkit.evaluation.report import write_report
 from rmkit.evaluation.results import BENCHMARKS, evaluate
 from rmkit.evaluation.tables import render_markdown
+from rmkit.published import ensure_published
 from rmkit.scoring_options import add_scoring_options, score_with_options
 
 _EPILOG = """\
@@ -21,7 +23,7 @@ scores the pairs into the output folder first, as that script does, and goes on 
 The report is results.json, results.md and report.html. Examples:
 
   python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/scores
-  python evaluate/run_benchmark.py --benchmark reward_bench --judge runs/judge --input data/rb --output runs/rb
+  python evaluate/run_benchmark.py --benchmark reward_bench --judge runs/judge --output runs/rb
 
 Ties count 0.5 in one column and 0 in the other. A pair without a verdict (a side failed or was not scored)
 counts as wrong in both and stands under "errors". The same scores and seed give the same figures.
@@ -45,7 +47,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--input",
         type=Path,
         help="pairs file, or the folder that data_prep/prepare.py wrote; with --judge, what is scored "
-        "(default with --scores: pairs.jsonl in the scores folder)",
+        "(default with --scores: pairs.jsonl in the scores folder; with --judge: the benchmark's own pairs, from the "
+        "hub, prepared in OUTPUT/data)",
     )
     parser.add_argument(
         "--output", type=Path, help="folder for the report, and for the scores of --judge (default: the scores folder)"
@@ -62,8 +65,10 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         for name in scoring_options:
             if getattr(arguments, name) != parser.get_default(name):
                 parser.error(f"--{name.replace('_', '-')} says how to score, which needs a --judge")
-    elif arguments.scores is not None or arguments.pairs is None or arguments.output is None:
-        parser.error("--judge needs --input (the pairs) and --output (for scores and report), and no --scores")
+    elif arguments.scores is not None or arguments.output is None:
+        parser.error("--judge needs --output (for scores and report), and no --scores")
+    elif arguments.pairs is None and arguments.benchmark not in DATASETS:
+        parser.error(f"--judge with --benchmark {arguments.benchmark} needs --input (the pairs)")
     if arguments.resamples < 1 or arguments.seed < 0:
         parser.error("--resamples must be at least 1 and --seed at least 0")
     return arguments
@@ -75,18 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         if arguments.judge is not None:
-            score_with_options(arguments, "pairs", arguments.pairs, arguments.output)
+            pairs = arguments.pairs or ensure_published(DATASETS[arguments.benchmark], arguments.output / "data")
+            score_with_options(arguments, "pairs", pairs, arguments.output)
             scoring = read_scoring(arguments.output)
         else:
             scoring = read_scoring(arguments.scores, arguments.pairs)
         results = evaluate(scoring, arguments.benchmark, arguments.seed, arguments.resamples)
-    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+        paths = write_report(results, arguments.output or arguments.scores)
+    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:
         print(f"run_benchmark: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("run_benchmark: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    paths = write_report(results, arguments.output or arguments.scores)
     print(render_markdown(results))
     print("\n".join(str(path) for path in paths))
     return 0
