@@ -120,7 +120,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has no {MANIFEST_FILE}: it is no prepared folder, or its preparation did not finish; "
             "run data_prep/prepare.py"
         )
-    return read_json(path)
+    manifest = read_json(path)
+    if "files" not in manifest:
+        raise DataError(f"{path} names no files, so {folder} is no prepared folder; name one of data_prep/prepare.py")
+    return manifest
 
 
 def summarise(manifest: Mapping[str, Any], output: Path) -> str:

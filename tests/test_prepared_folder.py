@@ -11,6 +11,7 @@ import pytest
 from rmkit import __version__
 from rmkit.errors import DataError
 from rmkit.inspection import inspect_folder
+from rmkit.manifest import write_json
 from rmkit.preparation import Outcome, Refusal
 from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, read_manifest, summarise, write_prepared
 from rmkit.rubric import Rubric, load_rubric
@@ -224,3 +225,9 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
         file.write("\n")
     with pytest.raises(DataError, match="not the file that was prepared"):
         inspect_folder(tmp_path)
+
+
+def test_the_manifest_of_a_scoring_is_none_of_a_prepared_folder(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"records": 3})
+    with pytest.raises(DataError, match="no prepared folder"):
+        read_manifest(tmp_path)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import distributed, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -26,7 +27,7 @@ from rmkit.schema import RatedResponse
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import ExampleDataset
 from rmkit.training.export import save_judge, save_weights
-from rmkit.training.run_record import check_settings, write_run, write_settings
+from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
 from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, figure_names, unwrap, validate
@@ -64,6 +65,8 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
     checkpoint, is_complete = find_checkpoint(folder), (folder / FILE_NAME).exists()
     if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
         check_settings(folder, record)
+    else:
+        check_unused(folder)
     if is_complete:
         return {"complete": str(folder)}
     tokenizer = _load_tokenizer(settings.model)
@@ -149,8 +152,9 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
             dtype=dtype,
             attn_implementation=settings.attn_implementation,
             use_safetensors=True,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: weights of another shape
         raise JudgeError(f"the model {settings.model} can't be loaded: {error}") from error
     if not settings.lora:
         return model
@@ -199,7 +203,7 @@ def _read_rubric(folder: Path) -> Rubric:
 
 def _load_tokenizer(settings: ModelArguments) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(settings.model, revision=settings.revision)
+        return AutoTokenizer.from_pretrained(settings.model, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise JudgeError(f"the model {settings.model}: its tokenizer can't be loaded: {error}") from error
 

@@ -37,6 +37,19 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     write_json(folder / SETTINGS_FILE, dict(settings))
 
 
+def check_unused(folder: Path) -> None:
+    """Make sure that a training may write to a folder in which none has got anywhere yet.
+
+    Raises:
+        DataError: If it is a file, or its settings are of something else, such as a scoring.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, not a folder; choose another output_dir")
+    path = folder / SETTINGS_FILE
+    if path.exists() and "options" not in read_json(path):
+        raise DataError(f"{folder}: its {SETTINGS_FILE} is not of a training; choose another output_dir")
+
+
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Compare with the settings that a folder was started with.
 

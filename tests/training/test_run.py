@@ -13,6 +13,7 @@ from safetensors.torch import load
 from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
+from rmkit.manifest import read_json, write_json
 from rmkit.training.run import find_checkpoint, train_judge
 from rmkit.training.settings import TrainingSettings
 
@@ -182,3 +183,15 @@ def test_an_unknown_metric_is_refused_before_training(small_settings: Settings, 
     with pytest.raises(DataError, match=r"is none that the validation rows give: eval_errors, eval_loss, eval_mae, "):
         train_judge(settings)
     assert not Path(str(settings.training.output_dir)).exists()
+
+
+def test_a_file_or_the_folder_of_a_scoring_is_left_alone(small_settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match="is a file"):
+        train_judge(small_settings("--output_dir", str(file)))
+    (tmp_path / "scores").mkdir()
+    write_json(tmp_path / "scores" / "settings.json", {"judge": "tiny"})
+    with pytest.raises(DataError, match="not of a training"):
+        train_judge(small_settings("--output_dir", str(tmp_path / "scores")))
+    assert read_json(tmp_path / "scores" / "settings.json")["judge"] == "tiny"
