@@ -296,6 +296,12 @@ def _attribute_tokens(
         raise TokenizerError(
             f"tokenizer {encoder.name}: attribute {attribute.key!r}: two scores have the same tokens: {pieces}"
         )
+    unknown = [value for value, path in written.items() if encoder.tokenizer.unk_token_id in path]
+    if unknown:
+        raise TokenizerError(
+            f"tokenizer {encoder.name}: attribute {attribute.key!r}: the tokenizer has no token for the score "
+            f"{unknown[0]}, only its unknown token, which stands for anything; use another scale or tokenizer"
+        )
     return AttributeTokens(attribute, before, written, closed, _choices(closed))
 
 

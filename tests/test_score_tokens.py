@@ -237,3 +237,11 @@ def test_an_unfit_tokenizer_is_found_when_the_encoder_is_made() -> None:
 def test_no_attributes_have_no_score_tokens(tiny_tokenizer: Build) -> None:
     with pytest.raises(RubricError, match="no attributes"):
         ScoreTokens.build(PromptEncoder(tiny_tokenizer("split_digits")), scale(1, 5), ())
+
+
+def test_a_score_that_the_tokenizer_does_not_know_is_an_error() -> None:
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "1": 2, "2": 3, "4": 4, "a": 5}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    with pytest.raises(TokenizerError, match="has no token for the score 3"):
+        ScoreTokens.build(PromptEncoder(tokenizer), Rubric("short", (Attribute("a", "a", minimum=1, maximum=3),)))
