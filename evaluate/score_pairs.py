@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         summary = score_with_options(arguments, "pairs", arguments.input, arguments.output)
-    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:  # OSError: a full disk
         print(f"score_pairs: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         summary = score_with_options(arguments, "responses", arguments.input, arguments.output)
-    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:  # OSError: a full disk
         print(f"score_responses: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -311,3 +312,20 @@ def test_real_pairs(run, repo, shared, save_tiny_judge, tiny_tokenizer, tmp_path
         assert len(records) == len({(record["id"], record["side"]) for record in records}) == 2 * count
         assert all(record["error"] is None for record in records)
         assert_same(tmp_path / engine, tmp_path / "transformers", 1e-3)
+
+
+def test_full_disk_is_an_error_message(repo, options, tmp_path):
+    command = [sys.executable, "evaluate/score_pairs.py", *map(str, options)]
+    command += ["--engine", "transformers", "--output", str(tmp_path / "scores")]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=repo,
+        env={**os.environ, **ENVIRONMENT},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
+        timeout=240,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "score_pairs: [Errno 27] File too large"
+    assert "Traceback" not in done.stderr

@@ -33,11 +33,12 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
     chosen = "float32" if dtype == "auto" and device == "cpu" else dtype
     try:
         with _zero3_set_aside():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, dtype=chosen, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: weights of another shape
         raise JudgeError(f"the model {path} can't be loaded: {error}") from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:  # transformers fills them with random numbers, and a judge would score with those
         raise JudgeError(
