@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import doctest
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import rmkit.score_losses
+from rmkit import score_losses
 from rmkit.distances import squared
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings, ScoreInputs, cross_entropy, dist2, distance_target
 
@@ -60,6 +61,7 @@ def test_the_target_is_a_discretised_bell_around_the_label() -> None:
     )
 
 
+@settings(deadline=None)  # the first call of a torch function takes what it takes
 @given(arrays("float64", (3, 5), elements=st.floats(-20, 20)), st.integers(1, 5), st.floats(0.2, 10))
 def test_dist2_is_zero_at_the_target_and_never_below(logits: Any, label: int, tau: float) -> None:
     distances = squared(torch.arange(1, 6, dtype=torch.float64), torch.full((3,), float(label), dtype=torch.float64))
@@ -193,6 +195,11 @@ def test_the_named_loss_takes_its_settings() -> None:
         ({"reduction": "mean"}, "reduction='mean' is unknown; choose tokens, scores"),
         ({"alpha": -0.1}, "alpha=-0.1 must be at least 0"),
         ({"alpha": math.nan}, "alpha=nan must be at least 0"),
+        ({"place_scale": "binary"}, "place_scale='binary' is unknown; choose decimal, linear"),
+        ({"period": 0.0}, "period=0.0 must be above 0"),
+        ({"power": math.nan}, "power=nan must be above 0"),
+        ({"smoothing": 1.1}, r"smoothing=1.1 must be in \[0, 1\]"),
+        ({"margin": 1.0}, r"margin=1.0 must be in \[0, 1\)"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(change: dict[str, Any], reason: str) -> None:
@@ -200,6 +207,64 @@ def test_settings_that_say_nothing_are_refused(change: dict[str, Any], reason: s
         LossSettings(**change)
 
 
+def test_a_loss_comes_with_the_distance_it_was_published_with() -> None:
+    found = {name: LossSettings(name).distance for name in SCORE_LOSSES}
+    assert {name for name, distance in found.items() if distance == "absolute"} == {"cdw_ce", "ntl_was", "oll", "sord"}
+    assert found["dist2"] == found["dist2_random"] == "squared"
+    assert LossSettings("ntl_was", distance="squared").distance == "squared"
+
+
+def test_a_circle_has_the_period_it_is_told() -> None:
+    hours = LossSettings(distance="circular", period=24.0).metric
+    assert hours(torch.tensor([23.0, 1.0, 13.0]), torch.tensor(1.0)).tolist() == [2.0, 0.0, 12.0]
+    squares = LossSettings(distance="circular_squared").metric
+    assert squares(torch.tensor([359.0, 181.0]), torch.tensor(1.0)).tolist() == [4.0, 180.0**2]
+
+
+def test_place_weights_are_linear_or_decimal_or_none() -> None:
+    assert [LossSettings().place_weight(place) for place in (3, 2, 1)] == [1, 1, 1]
+    assert [LossSettings(place_weights=True).place_weight(place) for place in (4, 3, 2, 1)] == [4, 3, 2, 1]
+    decimal = LossSettings(place_weights=True, place_scale="decimal")
+    assert [decimal.place_weight(place) for place in (4, 3, 2, 1)] == [1000, 100, 10, 1]
+    assert LossSettings("weighted_ce").place_weights
+
+
+NAMED: dict[str, tuple[dict[str, Any], Callable[[ScoreInputs], torch.Tensor]]] = {
+    "cdw_ce": ({"power": 2.0, "margin": 0.1}, lambda x: score_losses.cdw_ce(x.logits, x.distances, 2.0, 0.1)),
+    "ce_vocab": ({"normalize": "scale"}, lambda x: score_losses.ce_vocab(x.logits, x.labels)),
+    "dist2": ({"tau": 3.0}, lambda x: dist2(x.logits, x.distances, 3.0, x.lse)),
+    "dist2_random": ({"normalize": "scale"}, lambda x: dist2(x.logits, x.distances)),
+    "emd2": ({}, lambda x: score_losses.emd2(x.logits, x.labels)),
+    "label_smoothing": ({"smoothing": 0.4}, lambda x: score_losses.label_smoothing(x.logits, x.labels, 0.4, x.lse)),
+    "ntl_mse": ({}, lambda x: score_losses.ntl_mse(x.logits, x.values, x.labels + 1)),
+    "ntl_was": ({}, lambda x: score_losses.ntl_was(x.logits, x.distances)),
+    "oll": ({"power": 2.0}, lambda x: score_losses.oll(x.logits, x.distances, 2.0)),
+    "raft": ({}, lambda x: score_losses.raft(x.logits, x.values, x.labels + 1, x.lse)),
+    "sord": ({"tau": 3.0}, lambda x: score_losses.sord(x.logits, x.distances, 3.0, x.lse)),
+    "weighted_ce": ({}, lambda x: score_losses.ce_vocab(x.logits, x.labels, x.lse)),
+}
+
+
+@pytest.mark.parametrize("name", SCORE_LOSSES)
+def test_each_name_is_its_function_with_its_options_and_padding_left_out(name: str) -> None:
+    logits, scores, distances = random_case()
+    values = torch.arange(1.0, 6.0).expand(6, 5).double()
+    inputs = ScoreInputs(scores, logits.logsumexp(-1), distances, distances.argmin(-1), values)
+    changed, function = NAMED[name]
+    found = SCORE_LOSSES[name].function(inputs, LossSettings(name, **changed))
+    assert found.shape == (6,)
+    torch.testing.assert_close(found, function(inputs))
+    padding = torch.full((6, 2), torch.nan, dtype=torch.float64)
+    padded = ScoreInputs(
+        torch.cat([scores, padding], -1),
+        inputs.lse,
+        torch.cat([distances, torch.full_like(padding, torch.inf)], -1),
+        inputs.labels,
+        torch.cat([values, padding], -1),
+    )
+    torch.testing.assert_close(SCORE_LOSSES[name].function(padded, LossSettings(name, **changed)), found)
+
+
 def test_the_docstring_examples_hold() -> None:
-    result = doctest.testmod(rmkit.score_losses)
-    assert result.attempted > 0 and result.failed == 0
+    result = doctest.testmod(score_losses)
+    assert result.attempted > 30 and result.failed == 0

@@ -112,13 +112,14 @@ class JudgeCollator:
                 "several in this tokenizer; choose dist2, sord, ntl_was or oll, or a scale of single digits"
             )
         order = permutation(len(scale), self.settings.metric_seed)
-        place = {score: float(scale[at]) for score, at in zip(scale, order, strict=True)}
-        label = torch.tensor(place.get(position.score, float(position.score)))
-        distances = []
-        for group in groups:
-            each = self.settings.metric(torch.tensor([place.get(score, float(score)) for score in group]), label)
-            distances.append(soft_minimum(each, self.settings.tau) if self._loss.soft else each.min())
-        return torch.stack(distances), torch.tensor([float(g[0]) if len(g) == 1 else torch.nan for g in groups])
+        moved = {score: scale[at] for score, at in zip(scale, order, strict=True)}
+        flat = torch.tensor([float(moved.get(score, score)) for group in groups for score in group])
+        distances = self.settings.metric(flat, torch.tensor(float(moved.get(position.score, position.score))))
+        if len(flat) > len(groups):
+            parts = distances.split([len(group) for group in groups])
+            soft, tau = self._loss.soft, self.settings.tau
+            distances = torch.stack([soft_minimum(part, tau) if soft else part.min() for part in parts])
+        return distances, torch.tensor([float(g[0]) if len(g) == 1 else torch.nan for g in groups])
 
 
 def _scales(positions: Sequence[ScorePosition]) -> dict[str, tuple[int, ...]]:

@@ -12,10 +12,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from rmkit import losses
+from rmkit.distances import MetricSpace, absolute, squared
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.losses import PRESETS, LossSettings
+from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.rubric import Attribute, Rubric, load_rubric
 from rmkit.schema import Message, RatedResponse
+from rmkit.score_tokens import ScorePosition
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import Example, encode_example
 from rmkit.training.head import completion_logits, loss_terms, row_counts, row_sums
@@ -132,6 +135,51 @@ def test_loss_and_gradients_equal_an_independent_computation(
     found = gradients(model, loss)
     assert any(g.abs().max() > 1e-2 for g in found.values())
     for parameter, gradient in gradients(model, wanted).items():
+        torch.testing.assert_close(found[parameter], gradient, rtol=1e-5, atol=1e-6, msg=parameter)
+
+
+def at_one_position(z: torch.Tensor, position: ScorePosition) -> dict[str, torch.Tensor]:
+    """Every loss at a whole score, from the logits over the vocabulary, by the functions themselves."""
+    scores, lse = z[list(position.choice.token_ids)][None], z.logsumexp(-1)[None]
+    values = torch.tensor([float(score) for (score,) in position.choice.scores], dtype=torch.float64)
+    label, target = torch.tensor([position.label]), torch.tensor([float(position.score)], dtype=torch.float64)
+    space = MetricSpace(torch.tensor(position.choice.token_ids), values, squared)
+    return {
+        "cdw_ce": losses.cdw_ce(scores, absolute(values, target), 1.5),
+        "ce_vocab": losses.ce_vocab(scores, label, lse),
+        "dist2": losses.dist2(scores, squared(values, target), 2.0, lse),
+        "dist2_random": losses.dist2_random(scores, label, space, 2.0, lse),
+        "emd2": losses.emd2(scores, label),
+        "label_smoothing": losses.label_smoothing(scores, label, 0.2, lse),
+        "ntl_mse": losses.ntl_mse(scores, values, target),
+        "ntl_was": losses.ntl_was(scores, absolute(values, target)),
+        "oll": losses.oll(scores, absolute(values, target), 1.5),
+        "raft": losses.raft(scores, values, target, lse),
+        "sord": losses.sord(scores, absolute(values, target), 2.0, lse),
+        "weighted_ce": losses.ce_vocab(scores, label, lse) * position.place,
+    }
+
+
+@pytest.mark.parametrize("name", sorted(SCORE_LOSSES))
+def test_every_loss_at_the_head_is_its_function_on_full_logits(
+    setting: tuple[PreTrainedModel, list[Example]], name: str
+) -> None:
+    model, examples = setting
+    settings = LossSettings(name, tau=2.0, power=1.5, smoothing=0.2)
+    # Whole scores and nothing else: the losses that know no first digit take part, too.
+    kept = [replace(e, positions=tuple(p for p in e.positions if p.key == "helpfulness")) for e in examples]
+    batch = JudgeCollator(3, settings)(kept)
+    terms = loss_terms(completion_logits(model, batch), batch, settings)
+    expected = torch.zeros((), dtype=torch.float64)
+    for example in kept:
+        ids = torch.tensor([[*example.prompt_ids, *example.completion_ids]])
+        z = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt_ids) - 1 : -1]
+        for position in example.positions:
+            expected = expected + at_one_position(z[position.index], position)[name].sum()
+    torch.testing.assert_close(terms.score_sum, expected, rtol=1e-6, atol=1e-6)
+    found = gradients(model, terms.score_sum)
+    assert any(gradient.abs().max() > 1e-3 for gradient in found.values())
+    for parameter, gradient in gradients(model, expected).items():
         torch.testing.assert_close(found[parameter], gradient, rtol=1e-5, atol=1e-6, msg=parameter)
 
 

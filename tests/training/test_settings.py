@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.losses import PRESETS, LossSettings
+from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.training.run_record import check_settings, write_run, write_settings
 from rmkit.training.settings import read_settings
 
@@ -131,6 +131,23 @@ def test_an_option_overrides_its_preset_and_no_other(needed: list[str], name: st
     preset = PRESETS[name]
     assert (found.alpha, found.place_weights) == (3.0, False)
     assert (found.tau, found.normalize, found.reduction) == (preset.tau, preset.normalize, preset.reduction)
+
+
+@pytest.mark.parametrize("loss", sorted(SCORE_LOSSES))
+def test_a_file_chooses_any_loss_by_its_name(needed: list[str], tmp_path: Path, loss: str) -> None:
+    text = f"loss: {loss}\nalpha: 0.3\npower: 1.5\nsmoothing: 0.2\nmargin: 0.1\nmetric_seed: 7\nnormalize: scale\n"
+    found = read_settings([*write(tmp_path, text), *needed]).loss.settings()
+    assert found == LossSettings(
+        loss, 0.3, normalize="scale", power=1.5, smoothing=0.2, margin=0.1, metric_seed=7
+    )  # with the distance it was published with
+    found = read_settings([*write(tmp_path, text + "distance: circular\nperiod: 24\n"), *needed]).loss.settings()
+    assert (found.distance, found.period) == ("circular", 24.0)
+
+
+def test_a_preset_keeps_its_distance_unless_the_loss_changes(needed: list[str]) -> None:
+    assert read_settings([*needed, "--preset", "released"]).loss.settings() == PRESETS["released"]
+    found = read_settings([*needed, "--preset", "released", "--loss", "ntl_was"]).loss.settings()
+    assert (found.distance, found.place_weights) == ("absolute", True)
 
 
 def test_settings_bind_but_for_what_changes_no_number(tmp_path: Path) -> None:
