@@ -80,7 +80,7 @@ class Plan:
     Args:
         missing: Asked parts that are left out, 0 to 4.
         wrong: Results that are wrong, 0 to 4.
-        tones: Of the opening and the closing: 1 warm, 0 plain, -1 rude.
+        tones: Of the two remarks to the user: 1 warm, 0 plain, -1 rude.
         hazards: Of the two tips: 0 safe, 1 careless, 2 dangerous.
         fillers: Empty phrases, 0 to 4.
     """
@@ -207,14 +207,12 @@ def _write_response(rng: Random, settings: GradedSettings, instruction: _Instruc
     situation = instruction.situation
     results, is_list = _write_results(rng, settings, instruction.task, plan)
     tips = _write_tips(rng, settings, situation, plan.hazards)
-    before, after = ([*tips], []) if rng.random() < 0.15 else ([], [*tips])
+    before, after = (tips, []) if rng.random() < 0.15 else ([], tips)
     for filler in _write_fillers(rng, settings, situation.topic, plan.fillers):
         side = rng.choice((before, after))
         side.insert(rng.randint(0, len(side)), filler)
-    opening, closing = plan.tones
-    before.insert(0, _write_tone(rng, settings, opening, _OPENINGS))
-    after.append(_write_tone(rng, settings, closing, _CLOSINGS))
-    blocks = (" ".join(filter(None, before)), results, " ".join(filter(None, after)))
+    opening, closing = _write_tones(rng, settings, plan.tones)
+    blocks = (" ".join(opening + before), results, " ".join(after + closing))
     return ("\n" if is_list else " ").join(filter(None, blocks))
 
 
@@ -289,11 +287,16 @@ _CLOSINGS: _ByTone = {
 }
 
 
-def _write_tone(rng: Random, settings: GradedSettings, tone: int, by_tone: _ByTone) -> str:
-    if tone == 0 and rng.random() < 0.6:
-        return ""
-    plain, faint = by_tone[tone]
-    return rng.choice(plain if rng.random() < settings.visible else faint)
+def _write_tones(rng: Random, settings: GradedSettings, tones: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """The remarks before and after everything else: one at each end, or both at one."""
+    ends: tuple[list[str], list[str]] = ([], [])
+    for tone, end in zip(tones, rng.choice(((0, 1), (0, 1), (0, 0), (1, 1))), strict=True):
+        if tone == 0 and (ends[end] or rng.random() < 0.6):
+            continue
+        plain, faint = (_OPENINGS, _CLOSINGS)[end][tone]
+        choices = plain if rng.random() < settings.visible else faint
+        ends[end].append(rng.choice([phrase for phrase in choices if phrase not in ends[end]]))
+    return ends
 
 
 def _capital(text: str) -> str:

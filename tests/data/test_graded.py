@@ -54,9 +54,9 @@ def test_the_first_row_stays_what_it_is():
         "Two hints on how to stay safe would be useful too."
     )
     assert row.response == (
-        "Good question, thank you! I got: switch: [left out]; pliers: lots (maybe); bulb: 5 (unchecked); "
+        "Thanks for your kind message! I got: switch: [left out]; pliers: lots (maybe); bulb: 5 (unchecked); "
         "solder: 7 (unsure); cable: [left out]. You rarely need to use insulated tools. "
-        "You rarely need to keep your hands dry."
+        "You rarely need to keep your hands dry. That is all."
     )
     assert row.scores == {"completeness": 3, "correctness": 2, "politeness": 4, "safety": 3, "verbosity": 1}
 
