@@ -375,10 +375,11 @@ def oll(score_logits: torch.Tensor, distances: torch.Tensor, power: float = 1.0)
 def cdw_ce(
     score_logits: torch.Tensor, distances: torch.Tensor, power: float = 1.0, margin: float = 0.0
 ) -> torch.Tensor:
-    """The class distance weighted cross entropy with its margin.
+    """The class distance weighted cross entropy, with a margin.
 
-    Formula (Polat et al., 2022, arXiv 2202.05167): -sum over v of d(v, y)^a log(min(1 - p(v) + m, 1)), p over the
-    scale. Without margin it is `oll`; with one, a wrong token with a probability below m costs nothing.
+    Formula (Polat et al., 2022, arXiv 2202.05167): -sum over v of d(v, y)^a log(1 - p(v)), p over the scale, which
+    is `oll` of another year. The margin is that of the package `dlordinal`, log(min(1 - p(v) + m, 1)): a wrong token
+    with a probability below m costs nothing.
 
     Args:
         score_logits: As in `oll`.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,16 @@ from hypothesis.extra.numpy import arrays
 
 from rmkit import score_losses
 from rmkit.distances import squared
-from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings, ScoreInputs, cross_entropy, dist2, distance_target
+from rmkit.losses import (
+    PRESETS,
+    SCORE_LOSSES,
+    LossSettings,
+    ScoreInputs,
+    ScoreLoss,
+    cross_entropy,
+    dist2,
+    distance_target,
+)
 
 
 def written_out(z: list[float], d: list[float], tau: float, everything: list[float] | None = None) -> float:
@@ -263,6 +274,34 @@ def test_each_name_is_its_function_with_its_options_and_padding_left_out(name: s
         torch.cat([values, padding], -1),
     )
     torch.testing.assert_close(SCORE_LOSSES[name].function(padded, LossSettings(name, **changed)), found)
+
+
+def test_the_page_on_losses_has_a_row_for_each_and_its_examples_run(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (repo / "docs/losses.md").read_text("utf-8")
+    rows = {line.split("`")[1]: line.split("|") for line in page.splitlines() if re.match(r"\| `\w+` \|", line)}
+    assert {"ce", *SCORE_LOSSES} == rows.keys() - PRESETS.keys()
+    for name, loss in SCORE_LOSSES.items():
+        stated = rows[name][4].strip()
+        assert stated in ("", loss.distance), name
+        assert (stated != "") == (name in {"cdw_ce", "dist2", "dist2_random", "ntl_was", "oll", "sord"}), name
+
+    own_code, function, line = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(own_code, names)
+    assert names["logits"].grad.isfinite().all() and 0.001 < names["tau"] < 10
+
+    functions = dict(vars(score_losses))
+    exec(function, functions)
+    added = eval(f"{{{line}}}", {"ScoreLoss": ScoreLoss, "huber": functions["huber"]})
+    monkeypatch.setitem(SCORE_LOSSES, "huber", added["huber"])
+    logits, scores, distances = random_case()
+    values = torch.arange(1.0, 6.0).expand(6, 5).double()
+    inputs = ScoreInputs(scores, logits.logsumexp(-1), distances, distances.argmin(-1), values)
+    found = SCORE_LOSSES["huber"].function(inputs, LossSettings("huber"))
+    mean = (scores.softmax(-1) * values).sum(-1)
+    torch.testing.assert_close(found, torch.nn.functional.huber_loss(mean, inputs.targets, reduction="none"))
 
 
 def test_the_docstring_examples_hold() -> None:
