@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import sys
 
-from torch import distributed
 from transformers.utils.logging import disable_progress_bar
 
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.training.run import train_judge
 from rmkit.training.settings import read_settings
+from rmkit.training.shutdown import end_process
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,8 +27,6 @@ def main(argv: list[str] | None = None) -> int:
         if args.disable_tqdm:
             disable_progress_bar()  # transformers' own, of loading and saving
         figures = train_judge(settings)
-        if distributed.is_initialized():  # or gloo's threads may abort the process while it ends
-            distributed.destroy_process_group()
     except (DataError, JudgeError, RubricError, TokenizerError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
@@ -45,4 +43,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -13,7 +13,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from torch import distributed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from rmkit.judge_encoder import JudgeEncoder
@@ -24,6 +23,7 @@ from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import Example, ExampleDataset
 from rmkit.training.run import load_trainable
 from rmkit.training.settings import read_settings
+from rmkit.training.shutdown import end_process
 from rmkit.training.tiny_model import save_tiny_model, train_tokenizer
 from rmkit.training.trainer import JudgeTrainer
 
@@ -67,8 +67,6 @@ def main() -> None:
         log = [line for line in trainer.state.log_history if "loss" in line]
         zero3 = is_deepspeed_zero3_enabled()
         (output / f"{setup}.json").write_text(json.dumps({"log": log, "zero3": zero3, "ranks": ranks}), "utf-8")
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def without_scores(example: Example) -> Example:
@@ -77,3 +75,4 @@ def without_scores(example: Example) -> Example:
 
 if __name__ == "__main__":
     main()
+    end_process(0)
