@@ -18,7 +18,6 @@ from rmkit.evaluation.metrics import (
     margin_histogram,
     mean_probability,
     reliability,
-    weighted_mean,
 )
 from rmkit.evaluation.outcomes import Outcome, compare_pairs, group_by_subset
 from rmkit.evaluation.records import Scoring
@@ -74,13 +73,11 @@ def evaluate(scoring: Scoring, benchmark: str, seed: int = 0, resamples: int = 2
     }
     if official:
         results |= _official_results(groups, subsets, resampled)
-    # The micro average: resampled subsets weigh as many pairs as they have.
-    pooled = weighted_mean([resampled[name] for name in counts], [count.n for count in counts.values()])
     return results | {
         "all_pairs": {
             **count_outcomes(outcomes).to_dict(),
             **_figures(outcomes),
-            "interval": percentile_intervals(pooled),
+            "interval": wilson_intervals(count_outcomes(outcomes)),
         },
         "attributes": attribute_figures(scoring),
         "margins": margin_histogram(outcomes),
@@ -89,8 +86,8 @@ def evaluate(scoring: Scoring, benchmark: str, seed: int = 0, resamples: int = 2
         "conventions": _CONVENTIONS,
         "intervals": {
             "level": LEVEL,
-            "subsets": "Wilson score",
-            "others": "percentiles of a bootstrap within subsets",
+            "subsets and all pairs": "Wilson score",
+            "sections and average": "percentiles of a bootstrap within subsets",
             "resamples": resamples,
             "seed": seed,
         },

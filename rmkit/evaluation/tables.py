@@ -34,8 +34,9 @@ ATTRIBUTE_HEADER = (
     "mean absolute error",
 )
 LEGEND = (
-    "Accuracies in %. A pair without a verdict counts as wrong. Intervals belong to ties = 0.5: Wilson for subsets, "
-    "a bootstrap within subsets for the others. The last two columns read each attribute by its most probable score."
+    "Accuracies in %. A pair without a verdict counts as wrong. Intervals belong to ties = 0.5: Wilson for subsets "
+    "and all pairs, a bootstrap within subsets for sections and average. The last two columns read each attribute by "
+    "its most probable score."
 )
 _NOTHING = "–"
 

@@ -37,6 +37,8 @@ def test_ties_count_half_or_nothing_and_errors_count_as_wrong(write_scoring, tmp
     assert y["accuracy"] == {"ties_half": 0.5, "ties_zero": 0.5}
     assert everything["accuracy"] == {"ties_half": pytest.approx(0.5), "ties_zero": pytest.approx(0.4)}
     assert everything["tie_rate"] == pytest.approx(0.2)
+    counts = Counts(n=5, wins=2, ties=1, losses=1, errors=1, truncated=0)
+    assert everything["interval"] == wilson_intervals(counts)  # even without a loss it would have a width
     assert results["error_examples"] == [{"id": "failed", "error": "rejected: the prompt is too long"}]
     assert results["notes"] == ["1 of 5 pairs have no verdict and count as wrong."]
     assert "average" not in results
