@@ -285,7 +285,7 @@ def match_entropy(
     Args:
         space: Gives the distances.
         entropy: Nats, between 0 and log K.
-        labels: As in `mean_entropy`; a few hundred evenly spaced ones are enough for a large codebook.
+        labels: As in `mean_entropy`; evenly spaced ones save time on a large codebook.
         batch_size: As in `mean_entropy`.
 
     Returns:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from rmkit.errors import DataError
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.training.run_record import check_settings, write_run, write_settings
-from rmkit.training.settings import read_settings
+from rmkit.training.settings import LossArguments, read_settings
 
 
 @pytest.fixture
@@ -142,6 +143,11 @@ def test_a_file_chooses_any_loss_by_its_name(needed: list[str], tmp_path: Path, 
     )  # with the distance it was published with
     found = read_settings([*write(tmp_path, text + "distance: circular\nperiod: 24\n"), *needed]).loss.settings()
     assert (found.distance, found.period) == ("circular", 24.0)
+
+
+def test_every_option_of_a_loss_can_be_written_in_a_file() -> None:
+    options = {field.name for field in fields(LossSettings)}
+    assert {field.name for field in fields(LossArguments)} == options | {"preset"}
 
 
 def test_a_preset_keeps_its_distance_unless_the_loss_changes(needed: list[str]) -> None:
