@@ -230,6 +230,9 @@ def _read_csv(path: Path, numeric: Collection[str]) -> Iterator[RawRecord]:
             continue
         if header is None:
             header = row
+            twice = sorted({name for name in row if row.count(name) > 1})
+            if twice:
+                raise DataError(f"{path}: column {twice[0]!r} stands more than once in the header; rename one of them")
         elif len(row) == len(header):
             cells = zip(header, row, strict=True)
             yield RawRecord(begin, {key: _number(cell) if key in numeric else cell for key, cell in cells})

@@ -112,6 +112,11 @@ def test_csv_rows_that_are_broken_are_handed_on(read: Read) -> None:
     assert isinstance(records[-1].content, str) and records[-1].content.startswith('"open,1\n2,3\n')
 
 
+def test_csv_with_a_column_twice_is_refused(read: Read) -> None:
+    with pytest.raises(DataError, match="column 'b' stands more than once"):
+        read("a.csv", b"a,b,b\n1,2,3\n")
+
+
 def test_csv_fields_may_be_huge(read: Read) -> None:
     (record,) = read("a.csv", b"a\n" + b"x" * 1_000_000 + b"\n")
     assert record.content == {"a": "x" * 1_000_000}

@@ -146,16 +146,24 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
         deepspeed.init_distributed()  # or zero.Init would take this rank for the only one
     dtype = "float32" if settings.dtype == "auto" and args.use_cpu else settings.dtype
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             settings.model,
             revision=settings.revision,
             dtype=dtype,
             attn_implementation=settings.attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: weights of another shape
         raise JudgeError(f"the model {settings.model} can't be loaded: {error}") from error
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:  # transformers fills them with random numbers, and says so in a line that is easily missed
+        raise JudgeError(
+            f"the model {settings.model} can't be trained: {len(missing)} weights of its config are not in its "
+            f"safetensors, such as {missing[0]}; the files are incomplete or do not belong together"
+        )
     if not settings.lora:
         return model
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 (only where LoRA is used)

@@ -161,7 +161,7 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
             argparse does.
     """
     parser = build_parser()
-    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings} - {"h", "help"}
+    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
     config_file, rest = _split_config(list(argv))
     if config_file == "":
         parser.error("--config needs a file")

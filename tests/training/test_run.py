@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save_file
 
 from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
@@ -195,3 +195,15 @@ def test_a_file_or_the_folder_of_a_scoring_is_left_alone(small_settings: Setting
     with pytest.raises(DataError, match="not of a training"):
         train_judge(small_settings("--output_dir", str(tmp_path / "scores")))
     assert read_json(tmp_path / "scores" / "settings.json")["judge"] == "tiny"
+
+
+def test_a_base_model_without_all_its_weights_is_not_trained(small_settings: Settings, tmp_path: Path) -> None:
+    settings = small_settings()
+    model = tmp_path / "cut"
+    shutil.copytree(settings.model.model, model)
+    weights = load((model / "model.safetensors").read_bytes())
+    del weights["model.layers.0.mlp.up_proj.weight"]
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    settings.model.model = str(model)
+    with pytest.raises(JudgeError, match=r"1 weights .* such as model\.layers\.0\.mlp\.up_proj\.weight"):
+        train_judge(settings)

@@ -175,3 +175,13 @@ def test_a_loss_that_is_no_number_is_written_down_as_a_word(tmp_path: Path) -> N
     write_run(tmp_path, {}, {"log": [{"loss": float("nan"), "grad_norm": float("inf"), "step": 1}]}, started=0.0)
     text = (tmp_path / "run.json").read_text("utf-8")
     assert '"loss": "nan"' in text and '"grad_norm": "inf"' in text
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_teaches(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        read_settings([flag])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.index("--data ") < shown.index("--learning_rate")  # our own options come first
+    assert "Example: torchrun" in shown
