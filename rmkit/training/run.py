@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import distributed, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from rmkit.engines.transformers import TransformersEngine
@@ -179,6 +179,7 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
         target_modules=targets,
         task_type="CAUSAL_LM",
     )
+    set_seed(args.seed)  # Trainer does so as well, but after the adapters are drawn
     return get_peft_model(model, lora)
 
 

@@ -197,6 +197,21 @@ def test_lora_is_merged_and_the_adapter_kept(
     assert {name: figures["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
 
 
+def test_lora_starts_from_the_seed(small_settings: Callable[..., TrainingSettings], tmp_path: Path) -> None:
+    def losses(name: str, seed: str) -> list[float]:
+        lora = ("--lora", "true", "--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no", "--seed", seed)
+        alone = ("--load_best_model_at_end", "false", "--data_seed", "1", "--output_dir", str(tmp_path / name))
+        return [line["loss"] for line in train_judge(small_settings(*lora, *alone))["log"] if "loss" in line]
+
+    torch.manual_seed(1)
+    first = losses("first", "1")
+    torch.manual_seed(2)  # as another process would be
+    assert losses("second", "1") == first
+    third = losses("third", "2")
+    assert third[0] == first[0]  # the same rows, and adapters that start at nothing
+    assert third[1] != first[1]
+
+
 def test_a_run_of_lora_that_was_killed_goes_on(small_settings: Callable[..., TrainingSettings]) -> None:
     lora = ("--lora", "true", "--lora_r", "4", "--lora_dropout", "0.3")
     folder = Path(str(small_settings().training.output_dir))
