@@ -85,11 +85,12 @@ $(STAMP): pyproject.toml uv-overrides-cpu.txt
 	fi; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
 	if [ -n "$$links" ]; then export UV_FIND_LINKS="$$(echo $$links | tr ' ' ',')"; fi; \
-	set -x; .venv/bin/uv pip install --python .venv/bin/python --compile-bytecode $$flags -e '.[$(EXTRAS)]'
+	echo "installing into .venv (about 3 GB on a CPU)"; \
+	.venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode $$flags -e '.[$(EXTRAS)]'
 ifeq ($(DEVICE),cpu)
 	@# DeepSpeed compiles its shared-memory collectives at the first start of two CPU ranks, for about a minute.
 	@if command -v g++ >/dev/null && command -v ninja >/dev/null; then \
-		echo "compiling DeepSpeed's CPU collectives (once)"; \
+		echo "compiling DeepSpeed's CPU collectives (once, about a minute)"; \
 		DS_ACCELERATOR=cpu .venv/bin/python -W ignore -c 'from deepspeed.accelerator import get_accelerator as accelerator; \
 			accelerator().create_op_builder("ShareMemCommBuilder").load(verbose=False)'; \
 	else \
@@ -99,3 +100,4 @@ endif
 	@grep -q TORCH_EXTENSIONS_DIR .venv/bin/activate \
 		|| echo 'export TORCH_EXTENSIONS_DIR="$$VIRTUAL_ENV/torch_extensions"' >> .venv/bin/activate
 	@touch $@
+	@echo "ready: make demo, or source .venv/bin/activate"

@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     if "complete" in figures:
         print(f"{figures['complete']} is complete already; choose another output_dir to train anew")
         return 0
-    print(f"trained {figures['steps']} steps on {figures['rows']['train']} rows (skipped: {figures['skipped']})")
+    left_out = {name: sum(reasons.values()) for name, reasons in figures["skipped"].items()}
+    print(f"trained {figures['steps']} steps on {figures['rows']['train']} rows; left out as too long: {left_out}")
     for name, value in figures["metrics"].items():
         print(f"  {name.removeprefix('eval_')}: {value:.4f}")
     print(f"judge: {args.output_dir}")

@@ -34,7 +34,7 @@ def test_a_finished_folder_is_left_alone(
 def test_what_a_run_says(single_run: Any) -> None:
     lines = single_run.output.splitlines()
     rows = single_run.record["rows"]["train"]
-    assert f"trained 20 steps on {rows} rows (skipped: {{'train': {{}}, 'validation': {{}}}})" in lines
+    assert f"trained 20 steps on {rows} rows; left out as too long: {{'train': 0, 'validation': 0}}" in lines
     assert lines[-1] == f"judge: {single_run.folder}"
     assert f"  loss: {single_run.record['metrics']['eval_loss']:.4f}" in lines
     assert "it/s]" not in single_run.output  # no progress bars in a file
