@@ -193,7 +193,8 @@ def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     character stays reachable where nothing else could spell it: text must never be lost.
 
     Raises:
-        TokenizerError: If the tokenizer has no Rust backend to copy.
+        TokenizerError: If the tokenizer has no Rust backend to copy, or a letter or digit is an added token that
+            nothing else can spell.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
@@ -202,12 +203,20 @@ def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
             f"{type(tokenizer).__name__}; convert it with transformers' AutoTokenizer and save it"
         )
     data = json.loads(backend.to_str())
+    single = [item["content"] for item in data["added_tokens"] if len(item["content"]) == 1]
     spelled = data["model"].get("byte_fallback", False)
     added = {item["content"] for item in data["added_tokens"] if len(item["content"]) > 1 or spelled}
     data["added_tokens"] = []
     data["post_processor"] = data["truncation"] = data["padding"] = None
     _hide(data["model"], added)
-    return Tokenizer.from_str(json.dumps(data))
+    plain = Tokenizer.from_str(json.dumps(data))
+    lost = sorted(character for character in single if character.isalnum() and not plain.encode(character).ids)
+    if lost:
+        raise TokenizerError(
+            f"tokenizer {tokenizer.name_or_path}: {lost[:10]} exist as added tokens only, so they would vanish from "
+            "the text that is judged; use a tokenizer whose own vocabulary has them"
+        )
+    return plain
 
 
 def _hide(model: dict[str, Any], added: set[str]) -> None:

@@ -264,3 +264,12 @@ def test_a_lone_surrogate_is_a_data_error(tiny_tokenizer: Build) -> None:
 def test_a_template_that_can_not_serve_is_a_tokenizer_error(tiny_tokenizer: Build, template: str, reason: str) -> None:
     with pytest.raises(TokenizerError, match=reason):
         PromptEncoder(tiny_tokenizer("byte_level"), template)
+
+
+def test_digits_that_only_added_tokens_can_spell_are_refused() -> None:
+    model = models.BPE(vocab={"a": 0, " ": 1}, merges=[])  # no unknown token: what it can't spell, it drops
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), eos_token="</s>")
+    plain_tokenizer(tokenizer)
+    tokenizer.add_tokens(["4", "5"])
+    with pytest.raises(TokenizerError, match=r"\['4', '5'\] exist as added tokens only"):
+        plain_tokenizer(tokenizer)
