@@ -32,7 +32,7 @@ def test_one_process_meets_steps_with_and_without_score_tokens(output: Path) -> 
     assert scores[-1] == 0.0
 
 
-@pytest.mark.parametrize("setup", ["zero2", "zero3"])
+@pytest.mark.parametrize("setup", ["zero2", "zero3", "ddp"])
 def test_ranks_without_score_tokens(
     output: Path, launch: Callable[..., list[str]], run_command: Callable[..., tuple[int, str]], setup: str
 ) -> None:

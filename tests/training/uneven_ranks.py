@@ -3,7 +3,7 @@
     torchrun --nproc_per_node 2 tests/training/uneven_ranks.py zero3 OUTPUT
 
 With two ranks and batches of one, in order, the second rank never sees a score token; the last steps have none on
-either rank. `none` in place of `zero2` or `zero3` is one process, which takes two rows at a time.
+either rank. In place of `zero3`: `zero2`, `ddp` without DeepSpeed, or `none`, one process that takes two rows a time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
     options += ["--train_sampling_strategy", "sequential", "--use_cpu", "true", "--save_strategy", "no"]
     options += ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--preset", "released"]
     options += ["--per_device_train_batch_size", str(2 // ranks), "--gradient_accumulation_steps", str(ACCUMULATION)]
-    if ranks > 1:
+    if setup.startswith("zero"):
         options += ["--deepspeed", f"train/deepspeed/{setup}.json"]
     settings = read_settings(options)
     encoder = JudgeEncoder(train_tokenizer(texts, 300), RUBRIC)
