@@ -191,7 +191,7 @@ def fused_loss(
     precise = torch.promote_types(hidden.dtype, torch.float32)
     counted = batch["label_weights"].flatten()[rows].to(precise)
     with gather_weights(head):
-        loss, nll, score_losses = _HeadLoss.apply(
+        loss, nll, weighted = _HeadLoss.apply(
             states,
             head.weight,
             head.bias,
@@ -204,7 +204,7 @@ def fused_loss(
             torch.as_tensor(score_weight, dtype=precise, device=hidden.device),
             torch.is_grad_enabled(),
         )
-    return loss, nll.new_zeros(labels.numel()).index_copy(0, rows, nll * counted), score_losses
+    return loss, nll.new_zeros(labels.numel()).index_copy(0, rows, nll * counted), weighted
 
 
 class _HeadLoss(torch.autograd.Function):

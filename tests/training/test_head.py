@@ -626,18 +626,14 @@ def test_validation_makes_no_gradients(loss: str, context: Any, monkeypatch: pyt
     torch.testing.assert_close(found.scores, expected.scores)
 
 
-def test_tokens_that_cannot_be_said_have_no_mass_and_give_no_nan() -> None:
+def test_tokens_that_cannot_be_said_have_no_mass_and_give_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = PRESETS["released"]
     model, batch = build_headed("with a bias"), long_batch()
     with torch.no_grad():
         model.lm_head.bias[:5] = -torch.inf
     hidden = model.model(**{key: batch[key] for key in ("input_ids", "attention_mask", "position_ids")})[0]
-    monkey = fused_head._LEAST_COLUMNS
-    fused_head._LEAST_COLUMNS = 5  # the first tile holds nothing else
-    try:
-        loss, *_ = fused_head.fused_loss(hidden, model.lm_head, LogitMap(), batch, settings, 1.0, 1.0)
-    finally:
-        fused_head._LEAST_COLUMNS = monkey
+    monkeypatch.setattr(fused_head, "_LEAST_COLUMNS", 5)  # the first tile holds nothing else
+    loss, *_ = fused_head.fused_loss(hidden, model.lm_head, LogitMap(), batch, settings, 1.0, 1.0)
     found = gradients(model, loss)
     nll, scores = unreduced_losses(completion_logits(model, batch), batch, settings)
     torch.testing.assert_close(loss, nll.sum() + scores.sum(), rtol=1e-5, atol=1e-5)
