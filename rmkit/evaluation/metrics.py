@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from rmkit.errors import DataError
+from rmkit.evaluation.agreement import rank_correlation
 from rmkit.evaluation.outcomes import STORED, Outcome
 from rmkit.evaluation.records import SIDES, Scoring
+from rmkit.evaluation.reliability import bin_reliability
 
 TIE_CREDITS = {"ties_half": 0.5, "ties_zero": 0.0}
 """What a tie counts, per convention. `ties_half` stands first in reports."""
@@ -155,27 +156,9 @@ def reliability(outcomes: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
         `expected_calibration_error`, the mean of |accuracy - confidence| over bins weighted by n, or None.
     """
     probabilities = np.array([o.probability for o in outcomes if o.probability is not None])
-    if not len(probabilities):
-        return {"bins": [], "expected_calibration_error": None}
     confidences = np.maximum(probabilities, 1 - probabilities)
     right = np.where(np.isclose(probabilities, 0.5, rtol=0, atol=1e-12), 0.5, probabilities > 0.5)
-    edges = np.linspace(0.5, 1.0, bins + 1)
-    places = np.clip(np.digitize(confidences, edges) - 1, 0, bins - 1)
-    rows, error = [], 0.0
-    for place in np.unique(places):
-        inside = places == place
-        confidence, accuracy = float(confidences[inside].mean()), float(right[inside].mean())
-        error += float(inside.mean()) * abs(accuracy - confidence)
-        rows.append(
-            {
-                "low": float(edges[place]),
-                "high": float(edges[place + 1]),
-                "n": int(inside.sum()),
-                "confidence": confidence,
-                "accuracy": accuracy,
-            }
-        )
-    return {"bins": rows, "expected_calibration_error": error}
+    return bin_reliability(confidences, right, lowest=0.5, bins=bins).to_dict()
 
 
 def attribute_figures(scoring: Scoring) -> dict[str, dict[str, Any]]:
@@ -211,7 +194,7 @@ def attribute_figures(scoring: Scoring) -> dict[str, dict[str, Any]]:
             "rejected_mean": _mean(means["rejected"]),
             "outside_mass": _mean(outside),
             "n_true": len(true),
-            "spearman": _spearman(expected, true),
+            "spearman": rank_correlation(expected, true),
             "mae": _mean(np.abs(np.subtract(expected, true))),
         }
     return figures
@@ -226,10 +209,3 @@ def _true_scores(metadata: Any, side: str, pair_id: str) -> dict[str, float]:
 
 def _mean(values: Sequence[float] | np.ndarray) -> float | None:
     return float(np.mean(values)) if len(values) else None
-
-
-def _spearman(expected: Sequence[float], true: Sequence[float]) -> float | None:
-    # A constant side has no ranks to correlate.
-    if len(set(expected)) < 2 or len(set(true)) < 2:
-        return None
-    return float(spearmanr(expected, true).statistic)

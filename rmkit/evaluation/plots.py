@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+from rmkit.evaluation.reliability import Reliability
 from rmkit.svg import COLOUR, render_svg
 
 
@@ -42,23 +44,53 @@ def plot_margins(results: Mapping[str, Any]) -> str:
 
 
 def plot_reliability(results: Mapping[str, Any]) -> str:
-    """Accuracy against confidence; the size of a point says how many pairs it stands for."""
-    bins = results["reliability"]["bins"]
+    """Accuracy against confidence in a pair."""
 
     def draw(axes: Axes) -> None:
-        largest = max(row["n"] for row in bins)
-        axes.plot([0.5, 1.0], [0.5, 1.0], color="grey", linewidth=0.8, linestyle=":")
-        axes.scatter(
-            [row["confidence"] for row in bins],
-            [row["accuracy"] for row in bins],
-            s=[10 + 90 * row["n"] / largest for row in bins],
-            color=COLOUR,
-        )
+        draw_reliability(axes, Reliability.from_dict(results["reliability"]), lowest=0.5)
         axes.set(
-            xlim=(0.49, 1.01),
-            ylim=(-0.02, 1.05),
-            xlabel="confidence: max(P, 1 - P), P = P(chosen > rejected)",
-            ylabel="share of pairs in which it is right",
+            xlabel="confidence: max(P, 1 - P), P = P(chosen > rejected)", ylabel="share of pairs in which it is right"
         )
 
     return render_svg(draw)
+
+
+def draw_reliability(axes: Axes, reliability: Reliability, lowest: float = 0.0) -> None:
+    """Accuracy against confidence; the size of a point says how many statements it stands for.
+
+    Args:
+        axes: What to draw on; its labels are left to the caller.
+        reliability: With at least one bin.
+        lowest: Where the axis of confidence begins.
+    """
+    bins = reliability.bins
+    largest = max(part.n for part in bins)
+    axes.plot([lowest, 1.0], [lowest, 1.0], color="grey", linewidth=0.8, linestyle=":")
+    axes.scatter(
+        [part.confidence for part in bins],
+        [part.accuracy for part in bins],
+        s=[10 + 90 * part.n / largest for part in bins],
+        color=COLOUR,
+    )
+    axes.set(xlim=(lowest - 0.01, 1.01), ylim=(-0.02, 1.05))
+
+
+def plot_score_reliability(reliability: Mapping[str, Reliability]) -> Figure:
+    """Reliability diagrams of the most probable scores, one for each attribute; to be saved as SVG or PNG.
+
+    Args:
+        reliability: By attribute, at least one, each with at least one bin: see `Agreement`.
+    """
+    columns = min(len(reliability), 3)
+    rows = -(-len(reliability) // columns)
+    figure = Figure(figsize=(2.5 * columns, 2.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (name, found) in zip(grid, reliability.items(), strict=False):
+        draw_reliability(axes, found)
+        axes.set_title(f"{name}: error {found.expected_calibration_error:.3f}", fontsize=9, parse_math=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[len(reliability) :]:
+        axes.remove()
+    figure.supxlabel("confidence: P(most probable score)", fontsize=9)
+    figure.supylabel("share that equals the rating", fontsize=9)
+    return figure
