@@ -1,4 +1,4 @@
-"""How sure an accuracy is: Wilson intervals and a stratified bootstrap."""
+"""How sure a figure is: Wilson intervals and a stratified bootstrap."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from rmkit.evaluation.metrics import TIE_CREDITS, Counts
 
 LEVEL = 0.95
 """Coverage of every interval."""
+
+QUANTILES = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+"""The quantiles of resampled figures that bound an interval."""
 
 
 def wilson_intervals(counts: Counts, accuracy: Mapping[str, float] | None = None) -> dict[str, list[float]]:
@@ -38,9 +41,6 @@ def wilson_intervals(counts: Counts, accuracy: Mapping[str, float] | None = None
 def resample_accuracies(rows: Mapping[str, np.ndarray], resamples: int, seed: int) -> dict[str, dict[str, np.ndarray]]:
     """Accuracies of resampled subsets: whole records, drawn within each subset (a stratified bootstrap).
 
-    Drawing n records with replacement only matters through how often each distinct row is drawn, so those
-    numbers are drawn at once, from the multinomial distribution.
-
     Args:
         rows: For each subset, what its records earned, as `rmkit.evaluation.metrics.credit_rows` gives it.
         resamples: Number of resamples, R.
@@ -49,14 +49,56 @@ def resample_accuracies(rows: Mapping[str, np.ndarray], resamples: int, seed: in
     Returns:
         For each subset, for each tie convention, an array of shape (R,).
     """
+    return {
+        name: {convention: sums[:, column] / sums[:, -1] for column, convention in enumerate(TIE_CREDITS)}
+        for name, sums in resample_sums(rows, resamples, seed).items()
+    }
+
+
+def resample_sums(rows: Mapping[str, np.ndarray], resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Sums over resampled records, drawn with replacement within each subset.
+
+    Drawing n records with replacement only matters through how often each distinct row is drawn, so those
+    numbers are drawn at once, from the multinomial distribution.
+
+    Args:
+        rows: For each subset, one row per record, of shape (records, columns).
+        resamples: Number of resamples, R.
+        seed: Seed of the generator.
+
+    Returns:
+        For each subset, the sum of each column in each resample, of shape (R, columns).
+    """
     generator = np.random.default_rng(seed)
-    resampled = {}
+    sums = {}
     for name, records in rows.items():
         distinct, numbers = np.unique(records, axis=0, return_counts=True)
         drawn = generator.multinomial(len(records), numbers / len(records), size=resamples)  # (R, distinct)
-        sums = drawn @ distinct  # (R, conventions + 1)
-        resampled[name] = {convention: sums[:, column] / sums[:, -1] for column, convention in enumerate(TIE_CREDITS)}
-    return resampled
+        sums[name] = drawn @ distinct
+    return sums
+
+
+def share_interval(rows: np.ndarray, resamples: int, seed: int) -> list[float] | None:
+    """The interval of a share, from parts and wholes of records that were drawn as one.
+
+    Args:
+        rows: What counts and out of how many, of shape (records, 2); halves are allowed.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the generator.
+
+    Returns:
+        [low, high]: Wilson's where no record counts more than once, else percentiles of a bootstrap of records. None
+        without anything to count.
+    """
+    rows = rows[rows[:, 1] > 0]
+    if not len(rows):
+        return None
+    if rows[:, 1].max() <= 1:
+        part, whole = rows.sum(axis=0)
+        low, high = proportion_confint(part, whole, alpha=1 - LEVEL, method="wilson")
+        return [float(low), float(high)]
+    sums = resample_sums({"": rows}, resamples, seed)[""]
+    return np.quantile(sums[:, 0] / sums[:, 1], QUANTILES).tolist()
 
 
 def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
@@ -64,5 +106,4 @@ def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[
 
     Where every pair had the same outcome, all resamples agree and the interval is a point: too narrow.
     """
-    quantiles = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    return {convention: np.quantile(values, quantiles).tolist() for convention, values in resampled.items()}
+    return {convention: np.quantile(values, QUANTILES).tolist() for convention, values in resampled.items()}

@@ -52,7 +52,7 @@ class Counts:
         return {name: (self.wins + credit * self.ties) / self.n for name, credit in TIE_CREDITS.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """The counts and the tie rate (ties / n)."""
+        """The counts, and the rates of ties, errors and truncation as shares of n."""
         return {
             "n": self.n,
             "judged": self.judged,
@@ -62,6 +62,8 @@ class Counts:
             "errors": self.errors,
             "truncated": self.truncated,
             "tie_rate": self.ties / self.n,
+            "error_rate": self.errors / self.n,
+            "truncation_rate": self.truncated / self.n,
         }
 
 

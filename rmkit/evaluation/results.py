@@ -1,30 +1,34 @@
-"""From a scoring folder to the results of a benchmark: plain data, fit for `results.json`."""
+"""From scoring folders to the results of a benchmark: plain data, fit for `results.json`."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 import rmkit
 from rmkit.errors import DataError
-from rmkit.evaluation.benchmark import Benchmark
 from rmkit.evaluation.benchmarks import BENCHMARKS
-from rmkit.evaluation.intervals import LEVEL, percentile_intervals, resample_accuracies, wilson_intervals
+from rmkit.evaluation.correlations import correlate_attributes
+from rmkit.evaluation.disagreements import worst_pairs
+from rmkit.evaluation.entropy import entropy_of_pairs
+from rmkit.evaluation.intervals import LEVEL, resample_accuracies
+from rmkit.evaluation.length_bias import measure_length_bias
 from rmkit.evaluation.metrics import (
     Counts,
     attribute_figures,
     count_outcomes,
     credit_rows,
     margin_histogram,
-    mean_probability,
     reliability,
-    row_accuracy,
 )
-from rmkit.evaluation.outcomes import READOUT_TOLERANCES, STORED, Outcome, compare_pairs, group_by_subset
+from rmkit.evaluation.official import figure_interval, official_results, slice_average, subset_figures
+from rmkit.evaluation.outcomes import STORED, Outcome, compare_pairs, group_by_subset
+from rmkit.evaluation.paired import compare_judges
 from rmkit.evaluation.records import Scoring
 
 _CONVENTIONS = {
@@ -35,13 +39,18 @@ _CONVENTIONS = {
     "by_readout": "accuracy when each attribute is read by its mean or its mode",
     "probability": "mean of P(chosen > rejected) over judged pairs of one response with one, ties half",
     "margin": "aggregate of chosen minus that of rejected",
+    "length": "characters of the response",
+    "entropy": "mean over attributes of entropy / log K, weighted as the aggregate",
 }
-_PROVENANCE = ("judge", "engine", "input", "input_sha256", "records", "errors", "truncated")
+_PROVENANCE = (
+    "judge", "judge_sha256", "engine", "dtype", "device", "prompt_version", "rmkit_version", "input", "input_sha256",
+    "limit", "records", "errors", "truncated",
+)  # fmt: skip
 _ERROR_EXAMPLES = 10
 
 
 def evaluate(scoring: Scoring, benchmark: str, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
-    """The results of one benchmark.
+    """The results of one judge on one benchmark.
 
     Args:
         scoring: Pairs with their judgements.
@@ -51,22 +60,69 @@ def evaluate(scoring: Scoring, benchmark: str, seed: int = 0, resamples: int = 2
 
     Returns:
         Plain JSON data without NaN: `subsets`, `sections`, `average` and `slices` (published benchmarks only),
-        `all_pairs`, `attributes`, `margins`, `reliability`, `notes`, and where all of it comes from.
+        `all_pairs`, `attributes`, `margins`, `reliability`, `length_bias`, `entropy`, `correlations`,
+        `disagreements`, `notes`, and where all of it comes from.
 
     Raises:
         DataError: For a subset that the benchmark does not have, or pairs of another form.
     """
+    return _evaluate(scoring, benchmark, _compare(scoring, benchmark), seed, resamples)
+
+
+def evaluate_judges(
+    scorings: Mapping[str, Scoring], benchmark: str, seed: int = 0, resamples: int = 2000
+) -> dict[str, Any]:
+    """The results of several judges on the same pairs, side by side.
+
+    Args:
+        scorings: What each judge said, by the name that the report gives it; two or more.
+        benchmark: As for `evaluate`.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap resamples.
+
+    Returns:
+        Plain JSON data: `judges`, the results of each as `evaluate` gives them, and `comparisons` of each two, as
+        `rmkit.evaluation.paired.compare_judges` gives them, with the names `first` and `second`.
+
+    Raises:
+        DataError: As for `evaluate`, or if the judges were not given the same pairs.
+    """
+    outcomes = {name: _compare(scoring, benchmark) for name, scoring in scorings.items()}
+    rules = BENCHMARKS[benchmark]
+    return {
+        "benchmark": benchmark,
+        "title": rules.title,
+        "formula": rules.formula,
+        "judges": {
+            name: _evaluate(scoring, benchmark, outcomes[name], seed, resamples) for name, scoring in scorings.items()
+        },
+        "comparisons": [
+            {"first": first, "second": second}
+            | compare_judges(outcomes[first], outcomes[second], rules, seed, resamples)
+            for first, second in combinations(scorings, 2)
+        ],
+    }
+
+
+def _compare(scoring: Scoring, benchmark: str) -> list[Outcome]:
     rules = BENCHMARKS[benchmark]
     outcomes = compare_pairs(scoring, rules.contests)
     if not outcomes:
         raise DataError(f"{rules.title}: the pairs hold nothing to compare")
+    return outcomes
+
+
+def _evaluate(
+    scoring: Scoring, benchmark: str, outcomes: Sequence[Outcome], seed: int, resamples: int
+) -> dict[str, Any]:
+    rules = BENCHMARKS[benchmark]
     official = bool(rules.sections)
     groups = group_by_subset(outcomes, rules.subsets)
     records = {name: len({o.id for o in group}) for name, group in groups.items()}
     notes = [*scoring.notes, *rules.check_subsets(records)]
     rows = {name: rules.rules.get(name, credit_rows)(group, STORED) for name, group in groups.items()}
     notes += _describe_left_out(groups, rows) + _describe_errors(count_outcomes(outcomes))
-    subsets = {name: _figures(group, rules, name) for name, group in groups.items()}
+    subsets = {name: subset_figures(group, rules, name) for name, group in groups.items()}
     resampled = resample_accuracies(rows, resamples, seed)
     results: dict[str, Any] = {
         "benchmark": benchmark,
@@ -77,31 +133,37 @@ def evaluate(scoring: Scoring, benchmark: str, seed: int = 0, resamples: int = 2
             name: {
                 **count_outcomes(group).to_dict(),
                 "records": records[name],
+                "chance": _chance(group),
                 **subsets[name],
-                "interval": _interval(group, rows[name], subsets[name], resampled[name]),
+                "interval": figure_interval(group, rows[name], subsets[name], resampled[name]),
             }
             for name, group in groups.items()
         },
     }
     if official:
-        results |= _official_results(rules, groups, results["subsets"], subsets, resampled)
+        results |= official_results(rules, groups, results["subsets"], subsets, resampled)
         results["slices"] = {
-            name: _slice_average(rules, [o for o in outcomes if belongs(o)], resamples, seed)
+            name: slice_average(rules, [o for o in outcomes if belongs(o)], resamples, seed)
             for name, belongs in rules.slices.items()
         }
-    everything, all_rows = _figures(outcomes), credit_rows(outcomes)
+    everything, all_rows = subset_figures(outcomes), credit_rows(outcomes)
     return results | {
         "all_pairs": {
             **count_outcomes(outcomes).to_dict(),
             "records": len(scoring.pairs),
+            "chance": _chance(outcomes),
             **everything,
-            "interval": _interval(
+            "interval": figure_interval(
                 outcomes, all_rows, everything, resample_accuracies({"": all_rows}, resamples, seed)[""]
             ),
         },
         "attributes": attribute_figures(scoring),
         "margins": margin_histogram(outcomes),
         "reliability": reliability(outcomes),
+        "length_bias": measure_length_bias(scoring, groups, seed, resamples),
+        "entropy": entropy_of_pairs(scoring, outcomes),
+        "correlations": correlate_attributes(scoring.rubric.keys, _score_columns(scoring)),
+        "disagreements": worst_pairs(scoring, outcomes),
         "error_examples": [{"id": o.id, "error": o.error} for o in outcomes if o.error is not None][:_ERROR_EXAMPLES],
         "conventions": _CONVENTIONS,
         "intervals": {
@@ -122,6 +184,20 @@ def evaluate(scoring: Scoring, benchmark: str, seed: int = 0, resamples: int = 2
     }
 
 
+def _chance(outcomes: Sequence[Outcome]) -> float | None:
+    """Mean accuracy of random scores; None where several chosen responses must all win."""
+    if any(len(outcome.contest.chosen) > 1 for outcome in outcomes):
+        return None
+    return float(np.mean([1 / (1 + len(outcome.contest.rejected)) for outcome in outcomes]))
+
+
+def _score_columns(scoring: Scoring) -> np.ndarray:
+    """Mean scores of all judged responses, of shape (responses, attributes)."""
+    keys = scoring.rubric.keys
+    judged = [judgment.attributes for judgment in scoring.judgments.values() if judgment.error is None]
+    return np.array([[found[key].mean for key in keys] for found in judged]).reshape(-1, len(keys))
+
+
 def _describe_errors(counts: Counts) -> list[str]:
     if counts.judged == 0:
         return [f"None of the {counts.n} pairs has a verdict: the accuracies say nothing about the judge."]
@@ -138,68 +214,3 @@ def _describe_left_out(groups: Mapping[str, Sequence[Outcome]], rows: Mapping[st
         for name, count in left_out.items()
         if count
     ]
-
-
-def _figures(outcomes: Sequence[Outcome], rules: Benchmark | None = None, subset: str = "") -> dict[str, Any]:
-    """The figures that sections and averages are means of."""
-    rows = credit_rows if rules is None else rules.rules.get(subset, credit_rows)
-    return {
-        "accuracy": row_accuracy(rows(outcomes, STORED)),
-        "by_readout": {readout: row_accuracy(rows(outcomes, readout)) for readout in READOUT_TOLERANCES},
-        "probability": mean_probability(outcomes),
-    }
-
-
-def _interval(
-    outcomes: Sequence[Outcome], rows: np.ndarray, figures: Mapping[str, Any], resampled: Mapping[str, np.ndarray]
-) -> dict[str, list[float]]:
-    """Wilson's where each record is one comparison, for it has a width even without a loss."""
-    if len(rows) == len(outcomes):
-        return wilson_intervals(count_outcomes(outcomes), figures["accuracy"])
-    return percentile_intervals(resampled)
-
-
-def _official_results(
-    rules: Benchmark,
-    groups: Mapping[str, Sequence[Outcome]],
-    rows: Mapping[str, Mapping[str, Any]],
-    subsets: Mapping[str, Any],
-    resampled: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Sections and average; every figure is weighted in the same way, resampled ones too."""
-    counts = {name: len(group) for name, group in groups.items()}
-    sections = rules.section_means(subsets, counts)
-    resampled_sections = rules.section_means(resampled, counts)
-    average = rules.average(sections)
-    absent = [section for section in rules.sections if section not in sections]
-    if average is not None:
-        average["interval"] = percentile_intervals(rules.average(resampled_sections))
-    section_rows = {}
-    for section, figures in sections.items():
-        members = [name for name in rules.sections[section] if name in groups]
-        total = count_outcomes([outcome for name in members for outcome in groups[name]])
-        alone = rules.sections[section] == (section,)
-        section_rows[section] = {
-            **total.to_dict(),
-            **figures,
-            "interval": rows[section]["interval"] if alone else percentile_intervals(resampled_sections[section]),
-            "subsets": members,
-        }
-    reason = f"no pairs of section {', '.join(absent)}; the average needs all {len(rules.sections)}"
-    return {
-        "sections": section_rows,
-        "average": average,
-        "average_reason": reason if absent and rules.averaged else None,
-    }
-
-
-def _slice_average(rules: Benchmark, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Any] | None:
-    """The average over a part of the comparisons; None where a section is absent."""
-    groups = group_by_subset(outcomes, rules.subsets)
-    counts = {name: len(group) for name, group in groups.items()}
-    figures = rules.average(rules.section_means({n: _figures(g, rules, n) for n, g in groups.items()}, counts))
-    if figures is None:
-        return None
-    resampled = resample_accuracies({name: credit_rows(group) for name, group in groups.items()}, resamples, seed)
-    interval = percentile_intervals(rules.average(rules.section_means(resampled, counts)))
-    return {**count_outcomes(outcomes).to_dict(), **figures, "interval": interval}

@@ -1,7 +1,9 @@
 """RewardBench 1 (`allenai/reward-bench`, split `filtered`): subsets, weights and sections.
 
 Figures follow the benchmark's own `calculate_scores_per_section` and the present leaderboard: the average
-is over four sections, without the "Prior Sets" that early tables added with half weight.
+is over four sections. The paper and early tables added a fifth one, the plain mean of four prior sets, with half
+weight (`get_average_over_rewardbench` in `analysis/get_benchmark_results.py`); where the prior sets were scored too,
+that average stands beside the other.
 """
 
 from __future__ import annotations
@@ -52,10 +54,14 @@ WEIGHTS: dict[str, int] = {
 }
 """Weight of each subset within its section. It is the published one, also when only a part was scored."""
 
+PRIOR_COUNTS = {"anthropic_helpful": 6192, "anthropic_hhh": 221, "shp": 1741, "summarize": 9000}
+"""Prior sets, splits of `allenai/preference-test-sets`, with their number of pairs."""
+
 REWARD_BENCH = Benchmark(
     title="RewardBench 1",
     sections={section: tuple(subsets) for section, subsets in SECTIONS.items()},
     published=COUNTS,
     weights=WEIGHTS,
+    prior=PRIOR_COUNTS,
     formula="plain mean of four sections, without prior sets; a reward model's ties count 0, a generative judge's 0.5",
 )

@@ -202,3 +202,24 @@ def test_report_without_a_pair_of_two(results):
 def test_means_of_attributes_are_over_all_responses(results):
     figures = results("reward_bench_2", [("Math/0", "Math", [4.0], [3.0, 2.0, 1.0])])["attributes"]["quality"]
     assert figures["n"] == 4
+
+
+def test_pairs_of_ones_own_may_be_the_best_of_n(results):
+    rows = [
+        ("0", "four", [4.0], [3.0, 2.0, 1.0]),
+        ("1", "four", [4.0], [4.0, 2.0, 1.0]),  # shares the top with one
+        ("2", "two of three", [5.0, 1.0], [3.0]),  # each chosen response against all rejected ones
+        ("3", "two", [5.0], [3.0]),
+    ]
+    found = results("pairs", rows)
+    accuracies = {name: figures["accuracy"]["ties_half"] for name, figures in found["subsets"].items()}
+    assert accuracies == {"four": 0.75, "two of three": 0.5, "two": 1.0}
+    assert [found["subsets"][name]["chance"] for name in accuracies] == [0.25, 0.5, 0.5]
+    assert (found["subsets"]["two of three"]["n"], found["subsets"]["two of three"]["records"]) == (2, 1)
+
+
+def test_rates_stand_beside_the_counts(results):
+    rows = [("0", "x", [4.0], [3.0]), ("1", "x", [4.0], [4.0]), ("2", "x", [4.0], [None]), ("3", "x", [4.0], [4.0])]
+    figures = results("pairs", rows)["subsets"]["x"]
+    rates = ("tie_rate", "error_rate", "truncation_rate")
+    assert [figures[name] for name in rates] == [0.5, 0.25, 0.0]

@@ -66,3 +66,26 @@ def test_no_average_without_a_section(write_scoring, tmp_path):
     assert results["average"] is None
     assert "Chat Hard" in results["average_reason"]
     assert REWARD_BENCH.average({"Chat": 1.0, "Chat Hard": 0.5, "Safety": 0.5, "Reasoning": 0.0}) == 0.5
+
+
+def test_prior_sets_give_a_second_average_of_half_weight(write_scoring, tmp_path):
+    core = [
+        ("1", "hep-go", 4, 2),
+        ("2", "mt-bench-easy", 4, 2),
+        ("3", "mt-bench-hard", 4, 2),
+        ("4", "donotanswer", 1, 2),
+    ]
+    prior = [("5", "anthropic_helpful", 4, 2), ("6", "anthropic_helpful", 1, 2), ("7", "anthropic_hhh", 4, 2)]
+    prior += [("8", "shp", 4, 2), ("9", "summarize", 1, 2)]
+    results = evaluate(read_scoring(write_scoring(tmp_path / "all", core + prior)), "reward_bench", resamples=50)
+    # The prior sets count the same each, whatever their size.
+    assert results["sections"]["Prior Sets"]["accuracy"]["ties_zero"] == pytest.approx((0.5 + 1 + 1 + 0) / 4)
+    assert results["average"]["accuracy"]["ties_zero"] == pytest.approx(3 / 4)
+    assert results["average_with_prior"]["accuracy"]["ties_zero"] == pytest.approx((2 * 3 + 0.625) / 9)
+    low, high = results["average_with_prior"]["interval"]["ties_zero"]
+    assert low <= 6.625 / 9 <= high
+    assert "shp 1 of 1741" in " ".join(results["notes"])
+    part = evaluate(read_scoring(write_scoring(tmp_path / "part", core + prior[:-1])), "reward_bench", resamples=5)
+    assert part["average_with_prior"] is None and "Prior Sets" not in part["sections"]
+    assert part["average"] == {**results["average"], "interval": part["average"]["interval"]}
+    assert "No figure with prior sets: absent are summarize." in part["notes"]
