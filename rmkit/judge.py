@@ -96,11 +96,11 @@ class Judge:
 
         Args:
             path: A judge folder or hub id that `train/train.py` made; with `rubric`, any causal language model.
-            engine: `transformers` or `vllm`.
+            engine: `transformers`, `vllm`, or `http` for a server that runs this judge.
             rubric: Needed for a model without `judge_config.json`. A judge brings its own.
             truncate: See `Judge`.
-            **engine_options: For `transformers`: `dtype`, `device`, `batch_tokens`. For `vllm`: the arguments of
-                `rmkit.engines.vllm.VllmEngine`.
+            **engine_options: For `transformers`: `dtype`, `device`, `batch_tokens`. For `vllm` and `http`: the
+                arguments of `rmkit.engines.vllm.VllmEngine` and `rmkit.engines.http.HttpEngine`.
 
         Raises:
             JudgeError: If there is no model, no rubric, another rubric than the judge's, or score tokens that
@@ -252,4 +252,8 @@ def _load_engine(name: str, path: str, max_length: int | None, options: dict[str
             ) from error
 
         return VllmEngine(path, **{"max_length": max_length, **options})
+    if name == "http":
+        from rmkit.engines.http import HttpEngine  # noqa: PLC0415 (only where it is chosen)
+
+        return HttpEngine(path, **{"max_length": max_length, **options})
     raise JudgeError(f"engine {name!r} is unknown; choose {', '.join(ENGINES)}")

@@ -30,6 +30,12 @@ _JUDGE_FILES = (
 )
 _SAMPLES, _SAMPLE_BYTES = 64, 65_536  # 4 MiB of a large file: weights of another training differ everywhere
 
+_ENGINE_OPTIONS = {
+    "transformers": ("device",),
+    "vllm": ("tensor_parallel_size",),
+    "http": ("url", "served_model", "concurrency", "timeout", "retries"),
+}
+
 _BATCH_SIZES = {"cuda": 256, "cpu": 32}  # on a CPU a chunk takes long, and a chunk is what a kill can lose
 
 
@@ -60,13 +66,13 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
             "--engine",
             choices=ENGINES,
             default="vllm",
-            help="vllm is fast, transformers the reference (default: vllm)",
+            help="vllm is fast, transformers the reference, http a server that runs the judge (default: vllm)",
         ),
         group.add_argument(
             "--dtype",
             choices=("auto", "float32", "bfloat16", "float16"),
             default="auto",
-            help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto)",
+            help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto); not for http",
         ),
         group.add_argument(
             "--device", help="only for transformers: cpu, cuda, cuda:1 (default: a GPU where there is one)"
@@ -76,6 +82,30 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
             type=_positive,
             metavar="N",
             help="only for vllm: GPUs per copy of the model (default: 1)",
+        ),
+        group.add_argument(
+            "--url", help="only for http, which needs it: address of the server, such as http://127.0.0.1:8000"
+        ),
+        group.add_argument(
+            "--served-model",
+            metavar="NAME",
+            help="only for http: the server's name for the judge (default: its only model)",
+        ),
+        group.add_argument(
+            "--concurrency",
+            type=_positive,
+            metavar="N",
+            help="only for http: requests that wait for the server at a time (default: 32)",
+        ),
+        group.add_argument(
+            "--timeout", type=_positive, metavar="SECONDS", help="only for http: wait for one answer (default: 300)"
+        ),
+        group.add_argument(
+            "--retries",
+            type=int,
+            metavar="N",
+            help="only for http: how often a request is repeated, with growing waits, that met no server or an "
+            "overloaded one (default: 5)",
         ),
         group.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows of the input"),
         group.add_argument(
@@ -115,13 +145,11 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
         RubricError: If the rubric can't be read.
         TokenizerError: If the judge's tokenizer can't serve.
     """
-    for option, engine in (("device", "transformers"), ("tensor_parallel_size", "vllm")):
-        if getattr(options, option) is not None and options.engine != engine:
-            raise JudgeError(f"--{option.replace('_', '-')} belongs to --engine {engine}; leave it out")
+    engine_options = _read_engine_options(options)
     source = ScoreInput(find_input(path, kind), kind, options.limit)
     rubric = load_rubric(options.rubric) if options.rubric else None
     name, fingerprint = identify_judge(options.judge)
-    device = _device_type(options.device)
+    device = "server" if options.engine == "http" else _device_type(options.device)
     settings = {
         "judge": name,
         "judge_sha256": fingerprint,
@@ -136,15 +164,33 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
     def load() -> Judge:
         from rmkit.judge import Judge  # noqa: PLC0415 (heavy: --help and a finished scoring do without)
 
-        engine_options: dict[str, Any] = {"dtype": options.dtype}
-        if options.engine == "vllm":
-            engine_options["tensor_parallel_size"] = options.tensor_parallel_size or 1
-        else:
-            engine_options["device"] = options.device
         return Judge.load(options.judge, options.engine, rubric, options.truncate_turns, **engine_options)
 
     batch_size = options.batch_size or _BATCH_SIZES.get(device, _BATCH_SIZES["cuda"])
     return score_file(load, source, output, settings, batch_size, options.retry_errors)
+
+
+def _read_engine_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of the engine.
+
+    Raises:
+        JudgeError: If an option belongs to another engine, or one is missing.
+    """
+    for engine, names in _ENGINE_OPTIONS.items():
+        for name in names:
+            if engine != options.engine and getattr(options, name) is not None:
+                raise JudgeError(f"--{name.replace('_', '-')} belongs to --engine {engine}; leave it out")
+    given = {name: getattr(options, name) for name in _ENGINE_OPTIONS[options.engine]}
+    found = {name: value for name, value in given.items() if value is not None}
+    if options.engine != "http":
+        return {"dtype": options.dtype, **found}
+    if options.url is None:
+        raise JudgeError("--engine http needs the --url of the server that runs the judge")
+    if options.dtype != "auto":
+        raise JudgeError("--dtype is the server's to choose with --engine http; leave it out")
+    if "served_model" in found:
+        found["model"] = found.pop("served_model")
+    return found
 
 
 def identify_judge(path: str) -> tuple[str, str]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -134,3 +141,63 @@ def each_tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: Callable[...,
     from transformers import AutoTokenizer  # noqa: PLC0415 (heavy)
 
     return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def judge_server(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_tokenizer: Callable[..., Any],
+    save_tiny_judge: Callable[..., Path],
+) -> Iterator[tuple[Path, str]]:
+    """A judge of two attributes, whose model knows the ids of two tokenizers, and the address of a vLLM with it."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM has no build for this platform")
+    rubric = Rubric("two", (Attribute("helpfulness", "Helpfulness"), Attribute("verbosity", "Verbosity", weight=0.5)))
+    size = max(len(tiny_tokenizer(kind)) for kind in ("split_digits", "three_digits"))
+    folder = save_tiny_judge(
+        tmp_path_factory.mktemp("served") / "judge",
+        tiny_tokenizer("split_digits"),
+        rubric,
+        vocab_size=size,
+        max_length=16_384,
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"model": folder, "served-model-name": "judge", "host": "127.0.0.1", "port": port, "dtype": "float32"}
+    command = [sys.executable, "-W", "ignore", "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
+    command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    environment = {
+        **os.environ,
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("w") as output:
+        server = subprocess.Popen([*command, "--block-size", "32"], stdout=output, stderr=output, env=environment)
+    try:
+        deadline = time.monotonic() + 300
+        while not _answers(f"http://127.0.0.1:{port}/health"):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.2)
+        yield folder, f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False

@@ -278,6 +278,9 @@ def test_nothing_but_failures_is_a_failure(run, judge, tmp_path):
         (["--input", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--tensor-parallel-size", "2"], "--tensor-parallel-size belongs to --engine vllm"),
         (["--engine", "vllm", "--device", "cuda"], "--device belongs to --engine transformers"),
+        (["--url", "http://127.0.0.1:8000"], "--url belongs to --engine http"),
+        (["--engine", "http"], "--engine http needs the --url of the server"),
+        (["--engine", "http", "--url", "http://x", "--dtype", "float32"], "--dtype is the server's to choose"),
     ],
 )
 def test_error_says_what_to_do(run, options, tmp_path, change, message):
@@ -296,17 +299,17 @@ def test_help_teaches(run, script):
     assert "gets its line number as its id" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(248, marks=pytest.mark.long)])
-def test_real_pairs(run, repo, shared, save_tiny_judge, tiny_tokenizer, tmp_path, count):
-    """Both sides of real RewardBench pairs, with the engines side by side where both are here."""
+@needs_vllm
+@pytest.mark.parametrize("count", [24, pytest.param(248, marks=pytest.mark.long)])
+def test_real_pairs(run, repo, shared, judge_server, tmp_path, count):
+    """Both sides of real RewardBench pairs: every engine gives the same scores."""
     raw = shared / "data/reward_bench_sample/filtered_sample.jsonl"
     prepare = [sys.executable, repo / "data_prep/prepare.py", "--dataset", "reward_bench", "--input", raw, "--output"]
     subprocess.run([*map(str, prepare), str(tmp_path / "data")], check=True, capture_output=True, cwd=repo)
-    judge = save_tiny_judge(tmp_path / "judge", tiny_tokenizer("split_digits"), RUBRIC, max_length=16_384)
-    engines = ["transformers", "vllm"] if importlib.util.find_spec("vllm") else ["transformers"]
+    judge, url = judge_server
     arguments = ["--judge", judge, "--input", tmp_path / "data", "--limit", count]
-    for engine in engines:
-        done = run("score_pairs.py", *arguments, "--engine", engine, "--output", tmp_path / engine)
+    for engine, options in (("transformers", []), ("vllm", []), ("http", ["--url", url])):
+        done = run("score_pairs.py", *arguments, "--engine", engine, *options, "--output", tmp_path / engine)
         assert done.returncode == 0, done.stderr
         records = read_scores(tmp_path / engine)
         assert len(records) == len({(record["id"], record["side"]) for record in records}) == 2 * count

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-ENGINES = ("transformers", "vllm")
+ENGINES = ("transformers", "vllm", "http")
 """Names of the engines that a judge can be loaded with."""
 
 
@@ -29,7 +29,7 @@ class Engine(Protocol):
     """Anything that runs the judge's model.
 
     Attributes:
-        name: `transformers`, `vllm`, ...
+        name: `transformers`, `vllm` or `http`.
         max_length: Most tokens of a prefix and the token after it.
         vocab_size: Number of token ids the model knows.
         merges_prefixes: Whether queries whose prefix is the beginning of another's cost nothing extra in one
