@@ -70,6 +70,7 @@ class Case:
         self.labels = labels[1:].to(device)  # what each hidden state but the last predicts
         self.batch = {
             "labels": self.labels[None],
+            "label_states": torch.arange(tokens - 1)[None],
             "score_rows": rows - 1,
             "score_ids": self.score_ids.expand(len(rows), choices),
             "score_labels": self.score_ids[index],

@@ -1,4 +1,4 @@
-"""Batches of examples: left-padded ids, labels, and the score positions among the completion tokens."""
+"""Batches of examples: token ids, labels, and the score positions among the completion tokens."""
 
 from __future__ import annotations
 
@@ -12,18 +12,9 @@ from rmkit.errors import TokenizerError
 from rmkit.losses import SCORE_LOSSES, LossSettings
 from rmkit.score_tokens import Choice, ScorePosition
 from rmkit.training.examples import Example
+from rmkit.training.layout import PACKINGS, Row, lay_out
 
 IGNORED = -100
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of the batch: its completion has labels from `unlabelled` on, and it belongs to an item."""
-
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    unlabelled: int
-    item: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +29,10 @@ class _Place:
 class JudgeCollator:
     """Makes one batch from B examples.
 
-    Rows are padded on the left, so that all completions end at the last column and the head is applied to the
-    last C columns only. The batch holds, for T tokens, C = the longest completion, N score positions and at
-    most K tokens at each:
+    Rows are laid out as `packing` says, and the head is applied to hidden states that predict completion tokens only.
+    The batch holds, for C = the longest completion, N score positions and at most K tokens at each:
 
-    - `input_ids`, `attention_mask`, `position_ids`: int64, (B, T).
+    - What the model reads, and `label_states`, int64, (B, C), the hidden states that predict: see `lay_out`.
     - `labels`: int64, (B, C), -100 before a shorter completion.
     - `score_rows`: int64, (N,), index b * C + c of each score position.
     - `score_ids`: int64, (N, K), tokens that could stand there, padded with the first of them.
@@ -54,6 +44,7 @@ class JudgeCollator:
       nothing to compare.
     - `label_weights`: float32, (B, C), 1 where the cross entropy counts, 0 elsewhere.
     - `items`: int64, (B,), which item of the batch a row belongs to.
+    - `row_tokens`: int64, (B,), how many tokens each row has, prompt and completion.
 
     A pairwise loss adds `score_rivals` (see `ScoreInputs`), and takes items of several examples, `GroupedExamples`. A
     loss over whole numbers adds a row for each neighbour of a number, which ends with it, and with M numbers of at
@@ -65,11 +56,18 @@ class JudgeCollator:
     Args:
         pad_id: Any token id; the attention mask decides what counts.
         settings: Gives the loss, the distance, its temperature, and place weights.
+        packing: One of `PACKINGS`; any but `none` needs a model with `rmkit.tree_attention`.
+
+    Raises:
+        ValueError: For a packing that does not exist.
     """
 
-    def __init__(self, pad_id: int, settings: LossSettings) -> None:
+    def __init__(self, pad_id: int, settings: LossSettings, packing: str = "none") -> None:
+        if packing not in PACKINGS:
+            raise ValueError(f"packing={packing!r} is unknown; choose {', '.join(PACKINGS)}")
         self.pad_id = pad_id
         self.settings = settings
+        self.packing = packing
         self._loss = SCORE_LOSSES.get(settings.loss, SCORE_LOSSES["ce_vocab"])  # `ce` asks for nothing either
         self._known: dict[tuple[int, Choice, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -86,24 +84,19 @@ class JudgeCollator:
             )
         grouped = [item if isinstance(item, tuple) else (item,) for item in batch]
         examples = [example for group in grouped for example in group]
-        rows = [_Row(e.prompt_ids, e.completion_ids, 0, n) for n, group in enumerate(grouped) for e in group]
+        rows = [Row(e.prompt_ids, e.completion_ids, 0, n) for n, group in enumerate(grouped) for e in group]
         if self._loss.sequences:
             rows += [
-                _Row(e.prompt_ids, (*e.completion_ids[: contrast.index], *tokens), contrast.index, row.item)
+                Row(e.prompt_ids, (*e.completion_ids[: contrast.index], *tokens), contrast.index, row.item)
                 for e, row in zip(examples, rows, strict=True)
                 for contrast in e.contrasts
                 for _, tokens in contrast.numbers[1:]
             ]
-        longest = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
         width = max(len(row.completion_ids) for row in rows)
-        input_ids = torch.full((len(rows), longest), self.pad_id)
-        attention_mask = torch.zeros_like(input_ids)
         labels = torch.full((len(rows), width), IGNORED)
         for b, row in enumerate(rows):
-            ids = torch.tensor([*row.prompt_ids, *row.completion_ids])
-            input_ids[b, longest - len(ids) :] = ids
-            attention_mask[b, longest - len(ids) :] = 1
-            labels[b, width - len(row.completion_ids) + row.unlabelled :] = ids[len(row.prompt_ids) + row.unlabelled :]
+            first = width - len(row.completion_ids) + row.unlabelled
+            labels[b, first:] = torch.tensor(row.completion_ids[row.unlabelled :])
         # Where only one token can stand there is nothing to tell apart; cross entropy has it.
         places = [
             _Place(b, (b + 1) * width - len(example.completion_ids) + position.index, position)
@@ -117,12 +110,11 @@ class JudgeCollator:
             derived = [place.at for place in places if place.position.key in examples[place.example].derived]
             label_weights.view(-1)[derived] = 0
         tensors = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0),
+            **lay_out(rows, self.packing, self.pad_id),
             "labels": labels,
             "label_weights": label_weights,
             "items": torch.tensor([row.item for row in rows]),
+            "row_tokens": torch.tensor([len(row.token_ids) for row in rows]),
             "score_rows": torch.tensor([place.at for place in places], dtype=torch.long),
             **self._score_tensors([place.position for place in places], self._find_scales(examples, places)),
         }

@@ -56,6 +56,11 @@ class Example:
     derived: frozenset[str] = frozenset()
     contrasts: tuple[Contrast, ...] = ()
 
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Prompt and completion."""
+        return self.prompt_ids + self.completion_ids
+
 
 def encode_example(
     encoder: JudgeEncoder,

@@ -172,13 +172,9 @@ def fused_loss(
         does not count; and the weighted score losses, (N,). The last two are detached.
     """
     labels = batch["labels"]
-    length, width = hidden.shape[1], labels.shape[1]
-    if width >= length:
-        raise ValueError(f"labels for {width} of {length} positions: the first one has no position that predicts it")
     rows = labels.flatten().ne(-100).nonzero().squeeze(-1)  # (R,), each b * C + c
     # One index into all hidden states: its gradient is the only other tensor of their size.
-    at = rows // width * length + length - width - 1 + rows % width
-    states = hidden.flatten(0, 1)[at]  # (R, H)
+    states = hidden.flatten(0, 1)[batch["label_states"].flatten()[rows]]  # (R, H)
     place = torch.zeros(labels.numel(), dtype=torch.long, device=rows.device)
     place[rows] = torch.arange(len(rows), device=rows.device)
     scores = None
@@ -204,6 +200,8 @@ def fused_loss(
             torch.as_tensor(score_weight, dtype=precise, device=hidden.device),
             torch.is_grad_enabled(),
         )
+    if scores is None:
+        weighted = nll.new_zeros(len(batch["score_rows"]))
     return loss, nll.new_zeros(labels.numel()).index_copy(0, rows, nll * counted), weighted
 
 

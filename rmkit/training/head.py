@@ -14,6 +14,7 @@ from rmkit.losses import LossSettings, cross_entropy
 from rmkit.training.fused_head import LogitMap, fused_loss, measure_logit_map, score_losses, tap_head
 
 _LOG = logging.getLogger(__name__)
+_READ = ("input_ids", "attention_mask", "position_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class CompletionHead:
 
     A plain head (`nn.Linear`, whatever scale or soft cap the model puts on its logits) is fused with the loss and
     holds logits for a tile of completion positions only. Any other one (with an adapter on it, or of a model that
-    does something else to its logits) computes logits for the last C positions, through `logits_to_keep`.
+    does something else to its logits) computes logits for the completion positions, through `logits_to_keep`.
 
     Args:
         model: A transformers model, or one of peft's, not yet wrapped for DDP or DeepSpeed.
@@ -119,15 +120,19 @@ def completion_logits(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> to
     Raises:
         TypeError: If the model returns logits for other positions than it was asked for.
     """
-    width = batch["labels"].shape[1]
-    outputs = model(**_inputs(batch), logits_to_keep=width + 1)
-    if outputs.logits is None or outputs.logits.shape[1] != width + 1:
+    rows, width = batch["labels"].shape
+    packed = "tree_keys" in batch
+    # Packed rows lie anywhere in one row of tokens; padded ones end in the same columns.
+    kept = batch["label_states"].flatten() if packed else width + 1
+    count = rows * width if packed else width + 1
+    outputs = model(**_inputs(batch), logits_to_keep=kept)
+    if outputs.logits is None or outputs.logits.shape[1] != count:
         found = None if outputs.logits is None else tuple(outputs.logits.shape)
         raise TypeError(
-            f"{type(model).__name__} gave logits {found} where the last {width + 1} positions were asked for; "
-            "rmkit trains causal language models that take logits_to_keep"
+            f"{type(model).__name__} gave logits {found} where {count} positions were asked for; rmkit trains causal "
+            "language models that take logits_to_keep"
         )
-    return outputs.logits[:, :-1]
+    return outputs.logits.unflatten(1, (rows, width))[0] if packed else outputs.logits[:, :-1]
 
 
 def unreduced_losses(
@@ -165,8 +170,8 @@ def row_counts(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _inputs(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor | bool]:
-    names = ("input_ids", "attention_mask", "position_ids")
-    return {**{name: batch[name] for name in names}, "use_cache": False}
+    read = {name: value for name, value in batch.items() if name in _READ or name.startswith("tree_")}
+    return {**read, "use_cache": False}
 
 
 def _by_position(values: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import distributed, nn
+from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
@@ -25,6 +26,7 @@ from rmkit.prepared_folder import MANIFEST_FILE, read_manifest
 from rmkit.row_files import find_rows, read_rows
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
+from rmkit.training.batches import ConversationOrder, TokenBatches
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import ExampleDataset, GroupedExamples
 from rmkit.training.export import save_judge, save_weights
@@ -32,6 +34,7 @@ from rmkit.training.run_record import check_settings, check_unused, write_run, w
 from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, figure_names, unwrap, validate
+from rmkit.tree_attention import find_obstacle, use_tree_attention
 
 logger = logging.getLogger(__name__)
 
@@ -90,14 +93,16 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
     scored = rows["validation"][: settings.data.validation_rows]
     _check_metric(args, {"loss", *(figure_names(rubric, scored) if scored else ())})
     model = load_trainable(settings.model, args)
+    packing = choose_packing(settings.data.packing, model, settings.model.attn_implementation, max_length)
     judge = _validation_judge(model, encoder, max_length, truncate)
     trainer = JudgeTrainer(
         model=model,
         args=args,
-        train_dataset=_group(datasets["train"], score_loss),
+        train_dataset=_batch(datasets["train"], score_loss, settings, packing),
+        order=_order(datasets["train"], score_loss, settings),
         eval_dataset=_group(datasets["validation"], score_loss),
         processing_class=tokenizer,
-        data_collator=JudgeCollator(_pad_id(tokenizer, encoder), loss),
+        data_collator=JudgeCollator(_pad_id(tokenizer, encoder), loss, packing),
         loss_settings=loss,
         validate=(lambda: validate(judge, scored, shard=not is_deepspeed_zero3_enabled())) if scored else None,
     )
@@ -109,6 +114,8 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         "rows": {name: len(part) for name, part in datasets.items() if part is not None},
         "skipped": {name: dict(part.skipped) for name, part in datasets.items() if part is not None},
         "truncated": {name: part.truncated for name, part in datasets.items() if part is not None},
+        "packing": packing,
+        "tokens": trainer.token_counts,
         "resumed_from": checkpoint and Path(checkpoint).name,
         "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
         "log": trainer.state.log_history,
@@ -245,6 +252,51 @@ def _group(examples: ExampleDataset | None, score_loss: ScoreLoss | None) -> Exa
     if examples is None or score_loss is None or not score_loss.pairwise:
         return examples
     return GroupedExamples(examples.examples)
+
+
+def choose_packing(packing: str, model: nn.Module, attention: str, max_length: int) -> str:
+    """How rows make a batch, with the model made ready for it.
+
+    Args:
+        packing: `auto`, or one of `rmkit.training.layout.PACKINGS`.
+        model: Of transformers or peft.
+        attention: The attention that it was loaded with.
+        max_length: Most tokens of a row.
+
+    Raises:
+        JudgeError: If the model can't pack rows and was told to.
+    """
+    if packing == "none":
+        return packing
+    config: Any = model.config
+    obstacle = find_obstacle(config, attention, max_length)
+    if obstacle is None:
+        use_tree_attention(model)
+        return "shared" if packing == "auto" else packing
+    if packing != "auto":
+        raise JudgeError(f"packing={packing!r} can't be had with this model: {obstacle}; choose packing=none")
+    logger.warning("rows are padded, and prompts that begin alike are computed anew for each row: %s", obstacle)
+    return "none"
+
+
+def _batch(
+    examples: ExampleDataset, score_loss: ScoreLoss | None, settings: TrainingSettings, packing: str
+) -> Dataset[Any]:
+    """Training examples as the data loader's items: each for itself, those of a conversation, or whole batches."""
+    if settings.data.batch_tokens is None:
+        return _group(examples, score_loss) or examples
+    settings.training.per_device_train_batch_size = 1  # each item is a batch
+    return TokenBatches(examples.examples, settings.data.batch_tokens, packing, settings.training.seed)
+
+
+def _order(
+    examples: ExampleDataset, score_loss: ScoreLoss | None, settings: TrainingSettings
+) -> ConversationOrder | None:
+    """The order of rows, whatever their packing; None where the loader's items are more than single rows."""
+    grouped = score_loss is not None and score_loss.pairwise
+    if grouped or settings.data.batch_tokens is not None:
+        return None
+    return ConversationOrder([example.group for example in examples.examples], settings.training.seed)
 
 
 def _train_without_validation(args: JudgeTrainingArguments) -> None:

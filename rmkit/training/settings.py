@@ -16,6 +16,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from rmkit.distances import DISTANCES
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
+from rmkit.training.layout import PACKINGS
 from rmkit.yaml_files import read_yaml
 
 
@@ -32,10 +33,35 @@ class DataArguments:
         default=False,
         metadata={"help": "Leave out the oldest turns of a conversation that is too long, and count it."},
     )
+    packing: str = field(
+        default="auto",
+        metadata={
+            "help": "How rows make a batch: shared (end to end, what prompts begin with in common computed once), "
+            "separate (end to end), none (padded), auto (shared where the model's attention allows it)."
+        },
+    )
+    batch_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Most tokens that the model computes for a micro-batch; rows then come as their lengths allow, in "
+            "place of per_device_train_batch_size."
+        },
+    )
     validation_rows: int = field(
         default=512,
         metadata={"help": "Validation rows that are scored for MAE and pair accuracy (all count in the loss)."},
     )
+
+    def check(self) -> None:
+        """Do nothing for options that exist.
+
+        Raises:
+            ValueError: For an unknown packing, or a budget of no tokens.
+        """
+        if self.packing not in (*PACKINGS, "auto"):
+            raise ValueError(f"packing={self.packing!r} is unknown; choose auto, {', '.join(PACKINGS)}")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise ValueError(f"batch_tokens={self.batch_tokens} is no number of tokens; leave it out for no budget")
 
 
 @dataclass
@@ -186,6 +212,7 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
     try:
         data, model, loss, training = parser.parse_args_into_dataclasses([*words, *rest], look_for_args_file=False)[:4]
         loss.settings()
+        data.check()
     except ValueError as error:
         parser.error(str(error))
     return TrainingSettings(data, model, loss, training, dict(sorted(given.items())))

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
 from rmkit.losses import LossSettings
+from rmkit.training.batches import ConversationOrder
 from rmkit.training.head import CompletionHead, row_counts, row_sums
 
 
@@ -41,13 +42,34 @@ class ScoreLossMixin(Trainer):
         self._head = CompletionHead(cast(PreTrainedModel, self.model))
         self._parts: dict[str, torch.Tensor] = {}
         self._parts_since = 0
+        self._read = torch.zeros(3, dtype=torch.float64)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Tokens and place weights of one step, over all micro-batches and ranks: float32, shape (2,)."""
-        tokens = sum(float(batch["label_weights"].sum()) for batch in batch_samples)
-        weights = sum(float(batch["score_weights"].sum()) for batch in batch_samples)
-        counts = torch.tensor([[tokens, weights]], dtype=torch.float32, device=device)
-        return self.accelerator.gather(counts).sum(0)
+        mine = [
+            (
+                float(batch["label_weights"].sum()),
+                float(batch["score_weights"].sum()),
+                batch["input_ids"].numel(),
+                int(batch["row_tokens"].sum()),
+                len(batch["row_tokens"]),
+            )
+            for batch in batch_samples
+        ]
+        counts = self.accelerator.gather(torch.tensor(mine, dtype=torch.float32, device=device).sum(0, keepdim=True))
+        tokens, weights, *read = counts.sum(0)
+        self._read += torch.stack(read).cpu().double()
+        return torch.stack([tokens, weights])
+
+    @property
+    def token_counts(self) -> dict[str, int]:
+        """What was read in training since the process started, on all ranks.
+
+        Returns:
+            `computed` tokens, padding included and shared beginnings once; `logical` tokens, as many as the rows have;
+            `rows`.
+        """
+        return dict(zip(("computed", "logical", "rows"), map(int, self._read.tolist()), strict=True))
 
     def compute_loss(
         self,
@@ -105,6 +127,9 @@ class ScoreLossMixin(Trainer):
             for name, value in self._parts.items():
                 logs[name] = float(self.accelerator.gather(value.reshape(1)).mean()) / steps
             self._parts.clear()
+            counts = self.token_counts
+            for name in ("computed", "logical") if counts["rows"] else ():
+                logs[f"tokens_per_row_{name}"] = counts[name] / counts["rows"]
         super().log(logs, start_time)
 
 
@@ -114,18 +139,31 @@ class JudgeTrainer(ScoreLossMixin):
     Args:
         validate: Called at every evaluation, on every rank; its figures join the metrics with the prefix
             `eval_`.
+        order: Training rows in the order of each epoch; by default at random.
         **kwargs: As for `ScoreLossMixin` and `Trainer`.
     """
 
-    def __init__(self, *, validate: Callable[[], Mapping[str, float]] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        validate: Callable[[], Mapping[str, float]] | None = None,
+        order: ConversationOrder | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.validate = validate
+        self._order = order
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self._order or super()._get_train_sampler(train_dataset)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train for an epoch; not where the last step is done already, for Trainer would make one more.
 
         That is so when a run that was killed after its last checkpoint is resumed.
         """
+        if self._order is not None:
+            self._order.set_epoch(kwargs["epoch"])  # what skips batches of a resumed epoch does not hand it on
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(*args, **kwargs)
 

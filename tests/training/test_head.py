@@ -42,6 +42,7 @@ from rmkit.training.head import (
     row_sums,
     unreduced_losses,
 )
+from rmkit.training.layout import PACKINGS
 
 RUBRIC = Rubric(
     "mixed",
@@ -675,7 +676,7 @@ def test_where_fusing_would_be_wrong_it_is_not_done(caplog: pytest.LogCaptureFix
 
 
 def test_labels_need_a_position_that_predicts_them(setting: tuple[PreTrainedModel, list[Example]]) -> None:
-    model, examples = setting
-    batch = JudgeCollator(0, PRESETS["paper"])([replace(examples[2], prompt_ids=())])
-    with pytest.raises(ValueError, match="no position that predicts it"):
-        judge_loss(model, batch, PRESETS["paper"])
+    _, examples = setting
+    for packing in PACKINGS:
+        with pytest.raises(ValueError, match="no position that predicts it"):
+            JudgeCollator(0, PRESETS["paper"], packing)([examples[1], replace(examples[2], prompt_ids=())])

@@ -46,6 +46,12 @@ def test_the_checkpoint_with_the_best_figure_is_exported(small_settings: Setting
     assert by_step[int(figures["best_checkpoint"].removeprefix("checkpoint-"))] == best
 
 
+def test_cross_entropy_alone_trains_and_validates(small_settings: Settings) -> None:
+    figures = train_judge(small_settings("--loss", "ce", "--max_steps", "2"))
+    assert figures["metrics"]["eval_loss"] == pytest.approx(evaluations(figures, "eval_loss")[2], abs=1e-6)
+    assert evaluations(figures, "loss_scores") == {1: 0.0, 2: 0.0}
+
+
 def test_killed_between_the_last_checkpoint_and_the_judge(small_settings: Settings) -> None:
     settings = small_settings()
     folder = Path(str(settings.training.output_dir))
