@@ -88,11 +88,12 @@ $(STAMP): pyproject.toml uv-overrides-cpu.txt
 	echo "installing into .venv (about 3 GB on a CPU)"; \
 	.venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode $$flags -e '.[$(EXTRAS)]'
 ifeq ($(DEVICE),cpu)
-	@# DeepSpeed compiles its shared-memory collectives at the first start of two CPU ranks, for about a minute.
+	@# DeepSpeed compiles its shared-memory collectives at the first start of two CPU ranks, and Adam at that of an
+	@# optimizer on the CPU, for about a minute each.
 	@if command -v g++ >/dev/null && command -v ninja >/dev/null; then \
-		echo "compiling DeepSpeed's CPU collectives (once, about a minute)"; \
+		echo "compiling DeepSpeed's CPU collectives and Adam (once, about two minutes)"; \
 		DS_ACCELERATOR=cpu .venv/bin/python -W ignore -c 'from deepspeed.accelerator import get_accelerator as accelerator; \
-			accelerator().create_op_builder("ShareMemCommBuilder").load(verbose=False)'; \
+			[accelerator().create_op_builder(name).load(verbose=False) for name in ("ShareMemCommBuilder", "CPUAdamBuilder")]'; \
 	else \
 		echo "no C++ compiler: training on CPU ranks needs g++ (on Debian: apt-get install g++)"; \
 	fi

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from rmkit.training.deepspeed_config import TOP_LEVEL
+
 CONFIGS = 6
-DEEPSPEED_CONFIGS = 2
+DEEPSPEED_CONFIGS = 4
 
 # In a process of its own, for DeepSpeed sets up a process group that would stay.
 PROGRAM = """
@@ -22,6 +24,24 @@ from pathlib import Path
 import yaml
 from deepspeed.runtime.config import DeepSpeedConfig
 from rmkit.training.settings import read_settings
+
+class Reading(dict):  # remembers which keys were looked for
+    looked_for = set()
+
+    def get(self, key, default=None):
+        self.looked_for.add(key)
+        return super().get(key, default)
+
+    def __contains__(self, key):
+        self.looked_for.add(key)
+        return super().__contains__(key)
+
+
+def filled(args):
+    # What the file leaves open ("auto"), Trainer fills in; the sizes are those of a model that is not there.
+    args.hf_deepspeed_config.trainer_config_process(args, auto_find_batch_size=False)
+    return args.hf_deepspeed_config.config
+
 
 found = {}
 for config in sorted(Path("train/configs").rglob("*.yaml")):
@@ -32,9 +52,7 @@ for config in sorted(Path("train/configs").rglob("*.yaml")):
             options += [f"--{option}", value]
     settings = read_settings(["--config", str(config), *options])
     args = settings.training
-    # Trainer fills in what the file leaves open ("auto"); the sizes are those of a model that is not there.
-    args.hf_deepspeed_config.trainer_config_process(args, auto_find_batch_size=False)
-    deepspeed = DeepSpeedConfig(args.hf_deepspeed_config.config)
+    deepspeed = DeepSpeedConfig(filled(args))
     found[str(config)] = {
         "stage": deepspeed.zero_optimization_stage,
         "bfloat16": deepspeed.bfloat16_config.enabled,
@@ -44,12 +62,19 @@ for config in sorted(Path("train/configs").rglob("*.yaml")):
         "lora": settings.model.lora,
         "greater_is_better": args.greater_is_better,
     }
-print("FOUND", json.dumps(found, default=str))
+files = {}
+for file in sorted(Path("train/deepspeed").rglob("*.json")):
+    options = ["--data", "data", "--model", "model", "--output_dir", sys.argv[1], "--deepspeed", str(file)]
+    zero = DeepSpeedConfig(filled(read_settings([*options, "--use_cpu", "true"]).training)).zero_config
+    offload = [zero.offload_optimizer, zero.offload_param]
+    files[file.name] = {"stage": zero.stage, "offload": [part and part.device for part in offload]}
+DeepSpeedConfig(Reading(train_micro_batch_size_per_gpu=1))
+print("FOUND", json.dumps({"configs": found, "files": files, "read": sorted(Reading.looked_for)}, default=str))
 """
 
 
 @pytest.fixture(scope="module")
-def parsed(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def all_parsed(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in launched}
     environment = kept | {
@@ -65,6 +90,12 @@ def parsed(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     assert done.returncode == 0, done.stderr[-4000:]
     [line] = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     return json.loads(line.removeprefix("FOUND "))
+
+
+@pytest.fixture(scope="module")
+def parsed(all_parsed: dict[str, Any]) -> dict[str, Any]:
+    """What came of each YAML file."""
+    return all_parsed["configs"]
 
 
 def test_every_config_parses(parsed: dict[str, Any], repo: Path) -> None:
@@ -97,10 +128,23 @@ def test_zero_stages(parsed: dict[str, Any], repo: Path) -> None:
         "helpsteer2_qwen3_8b_lora": 2,
         "smoke": 2,
     }
-    files = sorted(path.name for path in (repo / "train/deepspeed").iterdir())
+
+
+def test_deepspeed_takes_each_of_its_files(all_parsed: dict[str, Any], repo: Path) -> None:
+    files = sorted(path.name for path in (repo / "train/deepspeed").rglob("*") if path.is_file())
     assert len(files) == DEEPSPEED_CONFIGS
-    used = {Path(yaml.safe_load((repo / name).read_text("utf-8"))["deepspeed"]).name for name in parsed}
-    assert used == set(files)  # so each of them was read
+    assert all_parsed["files"] == {
+        "zero1.json": {"stage": 1, "offload": [None, None]},
+        "zero2.json": {"stage": 2, "offload": [None, None]},
+        "zero3.json": {"stage": 3, "offload": [None, None]},
+        "zero3_offload.json": {"stage": 3, "offload": ["cpu", "cpu"]},
+    }
+    assert sorted(all_parsed["files"]) == files
+
+
+def test_all_that_deepspeed_reads_is_known(all_parsed: dict[str, Any]) -> None:
+    assert len(all_parsed["read"]) > 40
+    assert set(all_parsed["read"]) <= set(TOP_LEVEL)
 
 
 def test_headers_show_how_to_run_them(repo: Path) -> None:

@@ -28,8 +28,10 @@ from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.batches import ConversationOrder, TokenBatches
 from rmkit.training.collation import JudgeCollator
+from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.examples import ExampleDataset, GroupedExamples
 from rmkit.training.export import save_judge, save_weights
+from rmkit.training.modes import check_mode, quantization
 from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
 from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
@@ -50,8 +52,9 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         just its path under `complete`.
 
     Raises:
-        DataError: If the data folder is not complete, no row is left, the folder was started with other
-            settings, or the metric that chooses the best checkpoint is none that the validation rows give.
+        DataError: If settings don't go together, the data folder is not complete, no row is left, the folder was
+            started with other settings, or the metric that chooses the best checkpoint is none that the validation
+            rows give.
         JudgeError: If the model can't be loaded.
         TokenizerError: If the tokenizer can't tell the rubric's scores apart.
     """
@@ -63,9 +66,10 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         "options": settings.given,
         "loss": {**vars(settings.loss), **asdict(settings.loss.settings())},
         "data_manifest_sha256": sha256_file(data_folder / MANIFEST_FILE),
-        "deepspeed_config": _deepspeed_config(args),
+        "deepspeed_config": read_deepspeed_config(args.deepspeed) if args.deepspeed else None,
         "world_size": args.world_size,
     }
+    check_mode(settings.model, args, record["deepspeed_config"])
     checkpoint, is_complete = find_checkpoint(folder), (folder / FILE_NAME).exists()
     if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
         check_settings(folder, record)
@@ -158,6 +162,7 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
 
         deepspeed.init_distributed()  # or zero.Init would take this rank for the only one
     dtype = "float32" if settings.dtype == "auto" and args.use_cpu else settings.dtype
+    packed = settings.load_in_4bit
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             settings.model,
@@ -167,6 +172,7 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **({"quantization_config": quantization(args), "device_map": {"": str(args.device)}} if packed else {}),
         )
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: weights of another shape
         raise JudgeError(f"the model {settings.model} can't be loaded: {error}") from error
@@ -311,9 +317,3 @@ def _check_metric(args: JudgeTrainingArguments, names: set[str]) -> None:
     if args.eval_strategy != "no" and metric not in names:
         given = ", ".join(f"eval_{name}" for name in sorted(names))
         raise DataError(f"metric_for_best_model={metric!r} is none that the validation rows give: {given}")
-
-
-def _deepspeed_config(args: JudgeTrainingArguments) -> Any:
-    if not args.deepspeed or isinstance(args.deepspeed, dict):
-        return args.deepspeed or None
-    return json.loads(Path(args.deepspeed).read_text("utf-8"))

@@ -16,6 +16,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from rmkit.distances import DISTANCES
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
+from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.layout import PACKINGS
 from rmkit.yaml_files import read_yaml
 
@@ -74,6 +75,9 @@ class ModelArguments:
         default="auto", metadata={"help": "Weights while training: auto (the checkpoint's), float32 or bfloat16."}
     )
     attn_implementation: str = field(default="sdpa", metadata={"help": "sdpa, eager or flash_attention_2."})
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "QLoRA: adapters on a base in 4 bits; they are merged into the full base."}
+    )
     lora: bool = field(default=False, metadata={"help": "Train LoRA adapters; they are merged into the judge folder."})
     lora_r: int = field(default=16, metadata={"help": "Rank of the adapters."})
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters: alpha / r."})
@@ -184,7 +188,7 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
     """Parse `--config FILE.yaml` and what follows it on the command line, which wins.
 
     Raises:
-        DataError: If the file can't be read or is no flat mapping.
+        DataError: If the file can't be read or is no flat mapping, or DeepSpeed's file is not as it should be.
         SystemExit: For an unknown option (with the nearest known one) or a value that does not fit, as
             argparse does.
     """
@@ -209,6 +213,7 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
         _stand_alone()
         if str(given.get("use_cpu")).lower() in ("true", "1", "yes"):
             os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed would go to a GPU that is there
+        read_deepspeed_config(given["deepspeed"])
     try:
         data, model, loss, training = parser.parse_args_into_dataclasses([*words, *rest], look_for_args_file=False)[:4]
         loss.settings()

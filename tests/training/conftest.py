@@ -21,6 +21,7 @@ import pytest
 from rmkit.prepared_folder import RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
+from rmkit.training.run import find_checkpoint
 from rmkit.training.settings import TrainingSettings, read_settings
 from rmkit.training.tiny_model import save_tiny_model
 
@@ -206,6 +207,7 @@ def train(train_command: Callable[..., list[str]]) -> Callable[..., Run]:
 
 
 ZERO3 = ("--deepspeed", "train/deepspeed/zero3.json")
+ALONE = ("--deepspeed", "", "--per_device_train_batch_size", "4")
 
 
 @pytest.fixture(scope="session")
@@ -223,8 +225,7 @@ def zero3_run(train: Callable[..., Run], training_data: Path) -> Run:
 @pytest.fixture(scope="session")
 def single_run(train: Callable[..., Run], training_data: Path) -> Run:
     """The same in one process of batch 4, without DeepSpeed and without a launcher."""
-    alone = ("--deepspeed", "", "--per_device_train_batch_size", "4")
-    return train(training_data.with_name("single"), *alone, name="python")
+    return train(training_data.with_name("single"), *ALONE, name="python")
 
 
 @pytest.fixture(scope="session")
@@ -245,6 +246,58 @@ def kill_training(train_command: Callable[..., list[str]]) -> Callable[..., str]
         return log.read_text("utf-8", "replace")
 
     return interrupt
+
+
+@pytest.fixture(scope="session")
+def killed_run(
+    kill_training: Callable[..., str], train: Callable[..., Run], training_data: Path
+) -> Callable[..., Run]:
+    """`killed_run(name, *options, **how)`: a run that is SIGKILLed after its checkpoint at step 10, then resumed."""
+
+    def resume(name: str, /, *options: str, **how: Any) -> Run:
+        folder = training_data.with_name(name)
+        log = kill_training(folder, lambda _: find_checkpoint(folder) is not None, *options, **how)
+        assert 10 <= log.count("'loss': ") < 20
+        assert not (folder / "judge_config.json").exists()
+        finished = train(folder, *options, **how)
+        assert finished.record["resumed_from"] == "checkpoint-10"
+        assert finished.printed_steps == 10  # steps 11 to 20, and none of those before
+        return finished
+
+    return resume
+
+
+@pytest.fixture(scope="session")
+def killed_single_run(killed_run: Callable[..., Run]) -> Run:
+    """`single_run`, killed and resumed."""
+    return killed_run("killed_single", *ALONE, name="python")
+
+
+@pytest.fixture(scope="session")
+def killed_zero1_run(killed_run: Callable[..., Run]) -> Run:
+    """ZeRO-1 on two ranks, killed and resumed."""
+    return killed_run("killed_zero1", "--deepspeed", "train/deepspeed/zero1.json")
+
+
+@pytest.fixture(scope="session")
+def killed_offload_run(killed_run: Callable[..., Run]) -> Run:
+    """ZeRO-3 on two ranks with optimizer and parameters on the CPU, killed and resumed."""
+    return killed_run("killed_offload", "--deepspeed", "train/deepspeed/zero3_offload.json")
+
+
+LORA = ("--lora", "true", "--lora_r", "4", "--learning_rate", "0.01")
+
+
+@pytest.fixture(scope="session")
+def lora_single_run(train: Callable[..., Run], training_data: Path) -> Run:
+    """Adapters, in one process."""
+    return train(training_data.with_name("lora_single"), *LORA, *ALONE, name="python")
+
+
+@pytest.fixture(scope="session")
+def killed_lora_run(killed_run: Callable[..., Run]) -> Run:
+    """Adapters under ZeRO-2 on two ranks, killed and resumed."""
+    return killed_run("killed_lora", *LORA)
 
 
 @pytest.fixture(scope="session")
