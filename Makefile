@@ -17,7 +17,7 @@ INSTALLER := uv>=0.13,<1
 
 ifeq ($(DEVICE),gpu)
 # PyPI's own torch and vllm are the CUDA builds, made for each other. No overrides: vLLM needs Triton there.
-EXTRAS := $(EXTRAS),vllm
+EXTRAS := $(EXTRAS),vllm,qlora
 INSTALL_FLAGS :=
 else
 INSTALL_FLAGS := --override uv-overrides-cpu.txt
