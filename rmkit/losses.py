@@ -6,8 +6,9 @@ with: one of them is added to the cross entropy over all completion tokens with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -63,8 +64,13 @@ class LossSettings:
     """Which loss is trained, in the words of a training configuration.
 
     The total is `sum(CE) / tokens + alpha * sum(w * score loss) / D`. `tokens` is the global number of
-    supervised tokens. With `reduction="tokens"` D is `tokens` too, with "scores" the global sum of the place
-    weights w. Both counts cover gradient accumulation and all ranks. A loss ignores options that are not its own.
+    supervised tokens. With `reduction="tokens"` D is `tokens` too, with "scores" the global sum of the weights w.
+    Both counts cover gradient accumulation and all ranks. A loss ignores options that are not its own.
+
+    A weight of an attribute multiplies the cross entropy and w of its score's tokens, and each such token counts
+    that much in `tokens`: both terms are weighted means. With `preference_loss`, a score that was derived from a
+    preference counts in neither term; its comparison adds `preference_alpha * w * preference loss / D`, and w to a D
+    of scores.
 
     Args:
         loss: `ce` for cross entropy alone, or a name in `SCORE_LOSSES`.
@@ -84,6 +90,11 @@ class LossSettings:
         margin: Margin of cdw_ce, in [0, 1).
         metric_seed: Seed of the permutation of dist2_random.
         neighbours: How many near numbers contrastive holds against the right one, at least 1.
+        attribute_weights: Weight by attribute key, at least 0; 1 for those not named. With 0 an attribute is written
+            and read by those behind it, and not trained.
+        preference_loss: A pairwise loss for scores that were derived from a preference, of which only the order is
+            known; None trains on them as on ratings.
+        preference_alpha: Weight of its term, in place of `alpha`, at least 0.
     """
 
     loss: str = "dist2"
@@ -100,6 +111,9 @@ class LossSettings:
     margin: float = 0.0
     metric_seed: int = 0
     neighbours: int = 4
+    attribute_weights: Mapping[str, float] = field(default_factory=dict)
+    preference_loss: str | None = None
+    preference_alpha: float = 1.0
 
     def __post_init__(self) -> None:
         choices = {
@@ -108,10 +122,12 @@ class LossSettings:
             "reduction": ("tokens", "scores"),
             "distance": ("published", *DISTANCES),
             "place_scale": tuple(PLACE_WEIGHTS),
+            "preference_loss": (None, *PAIRWISE_LOSSES),
         }
         for option, allowed in choices.items():
             if getattr(self, option) not in allowed:
-                raise ValueError(f"{option}={getattr(self, option)!r} is unknown; choose {', '.join(allowed)}")
+                known = ", ".join(filter(None, allowed))
+                raise ValueError(f"{option}={getattr(self, option)!r} is unknown; choose {known}")
         if not self.tau > 0:
             raise ValueError(f"tau={self.tau} must be above 0; for a one-hot target use loss: ce_vocab")
         if not self.alpha >= 0:
@@ -125,6 +141,16 @@ class LossSettings:
             raise ValueError(f"margin={self.margin} must be in [0, 1)")
         if not self.neighbours >= 1:
             raise ValueError(f"neighbours={self.neighbours} must be at least 1")
+        if not self.preference_alpha >= 0:
+            raise ValueError(f"preference_alpha={self.preference_alpha} must be at least 0")
+        if self.preference_loss is not None:
+            if self.loss in PAIRWISE_LOSSES:
+                raise ValueError(f"loss={self.loss!r} compares all scores already; leave preference_loss out")
+            if self.alpha == 0:
+                raise ValueError("alpha=0 with a preference_loss: say loss: ce, which has no other score term")
+        for key, weight in self.attribute_weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise ValueError(f"attribute_weights: {key} has {weight!r}; a weight is a number of at least 0")
         # Written out, so that the record of a run says what was trained and not where to look it up.
         if self.distance == "published":
             published = SCORE_LOSSES[self.loss].distance if self.loss in SCORE_LOSSES else "squared"
@@ -142,6 +168,15 @@ class LossSettings:
         """The weight w of a position; `place` tokens of its score are still to come, itself included."""
         return PLACE_WEIGHTS[self.place_scale](place) if self.place_weights else 1.0
 
+    def attribute_weight(self, key: str) -> float:
+        """The weight of an attribute, 1 unless one is given."""
+        return float(self.attribute_weights.get(key, 1.0))
+
+    @property
+    def has_score_term(self) -> bool:
+        """Whether there is anything but cross entropy."""
+        return self.loss != "ce" or self.preference_loss is not None
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreInputs:
@@ -155,7 +190,7 @@ class ScoreInputs:
         labels: Index of the right one, int64, shape (N,).
         values: The score that each token stands for, shape (N, K); NaN where it leads to several, and at padding.
         rivals: For a pairwise loss, the position of the same attribute at a worse response, int64, shape (N,); -1
-            where there is none.
+            where there is none, and where another loss is trained.
         sequences: For a loss over whole numbers, log p of M numbers, the sum over their tokens, shape (N, M).
         sequence_distances: Distance of each from the right one, shape (N, M); +inf pads, all of a row where a
             position starts no number.
@@ -256,6 +291,9 @@ SCORE_LOSSES: dict[str, ScoreLoss] = {
     "weighted_ce": ScoreLoss(_ce_vocab),  # place weights are applied to every loss, and for this one always on
 }
 """Score losses by name; to add one, write its function in `rmkit.score_losses` and its line here."""
+
+PAIRWISE_LOSSES = tuple(name for name, loss in SCORE_LOSSES.items() if loss.pairwise)
+"""Those that compare two responses, which a preference without ratings can be trained with."""
 
 PRESETS: dict[str, LossSettings] = {
     "paper": LossSettings(),

@@ -11,7 +11,7 @@ from rmkit.distances import permutation, soft_minimum
 from rmkit.errors import TokenizerError
 from rmkit.losses import SCORE_LOSSES, LossSettings
 from rmkit.score_tokens import Choice, ScorePosition
-from rmkit.training.examples import Example
+from rmkit.training.examples import Example, find_rivals
 from rmkit.training.layout import PACKINGS, Row, lay_out
 
 IGNORED = -100
@@ -40,15 +40,16 @@ class JudgeCollator:
     - `score_indices`: int64, (N,), its index among the K.
     - `score_distances`: float32, (N, K), padded with +inf; see `ScoreInputs` for tokens that lead to several scores.
     - `score_values`: float32, (N, K), the score that a token stands for; NaN where it leads to several, and padding.
-    - `score_weights`: float32, (N,), place weights, or ones; 0 where a pairwise loss or one over whole numbers has
-      nothing to compare.
-    - `label_weights`: float32, (B, C), 1 where the cross entropy counts, 0 elsewhere.
+    - `score_weights`: float32, (N,), place weights, or ones, times the attribute's; 0 where a pairwise loss or one
+      over whole numbers has nothing to compare.
+    - `label_weights`: float32, (B, C), what the cross entropy counts for: 1, at scores the attribute's weight, and 0
+      where only the order of scores is known.
     - `items`: int64, (B,), which item of the batch a row belongs to.
     - `row_tokens`: int64, (B,), how many tokens each row has, prompt and completion.
 
-    A pairwise loss adds `score_rivals` (see `ScoreInputs`), and takes items of several examples, `GroupedExamples`. A
-    loss over whole numbers adds a row for each neighbour of a number, which ends with it, and with M numbers of at
-    most L tokens:
+    A pairwise loss adds `score_rivals` (see `ScoreInputs`), and takes items of several examples, `GroupedExamples`; as
+    `preference_loss` it has rivals at scores that were derived from a preference, and -1 at ratings. A loss over whole
+    numbers adds a row for each neighbour of a number, which ends with it, and with M numbers of at most L tokens:
 
     - `sequence_rows`: int64, (N, M, L), index b * C + c of each token; -1 pads.
     - `sequence_distances`: float32, (N, M), of each number from the right one; +inf pads.
@@ -69,7 +70,8 @@ class JudgeCollator:
         self.settings = settings
         self.packing = packing
         self._loss = SCORE_LOSSES.get(settings.loss, SCORE_LOSSES["ce_vocab"])  # `ce` asks for nothing either
-        self._known: dict[tuple[int, Choice, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._compares = self._loss.pairwise or settings.preference_loss is not None
+        self._known: dict[tuple[int, Choice, tuple[int, ...], bool], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, batch: Sequence[Example | tuple[Example, ...]]) -> dict[str, torch.Tensor]:
         """Collate examples, or groups of them; see the class for names and shapes.
@@ -77,10 +79,14 @@ class JudgeCollator:
         Raises:
             ValueError: If a pairwise loss gets single examples, which have nothing to be compared with.
         """
-        if self._loss.pairwise and not all(isinstance(item, tuple) for item in batch):
+        alone = [item for item in batch if isinstance(item, Example)]
+        if any(self._loss.pairwise or (self._compares and example.derived) for example in alone):
+            name, how = self.settings.loss, ""
+            if self.settings.preference_loss is not None:
+                name, how = self.settings.preference_loss, ", derived_only=True"
             raise ValueError(
-                f"loss {self.settings.loss!r} compares the responses to one conversation, and single examples may "
-                "part them; hand GroupedExamples(examples) to the data loader in place of examples"
+                f"loss {name!r} compares the responses to one conversation, and single examples may part them; hand "
+                f"GroupedExamples(examples{how}) to the data loader in place of examples"
             )
         grouped = [item if isinstance(item, tuple) else (item,) for item in batch]
         examples = [example for group in grouped for example in group]
@@ -97,18 +103,18 @@ class JudgeCollator:
         for b, row in enumerate(rows):
             first = width - len(row.completion_ids) + row.unlabelled
             labels[b, first:] = torch.tensor(row.completion_ids[row.unlabelled :])
-        # Where only one token can stand there is nothing to tell apart; cross entropy has it.
-        places = [
+        everywhere = [
             _Place(b, (b + 1) * width - len(example.completion_ids) + position.index, position)
             for b, example in enumerate(examples)
             for position in example.positions
-            if len(position.choice.token_ids) > 1
         ]
+        # Where only one token can stand there is nothing to tell apart; cross entropy has it.
+        places = [place for place in everywhere if len(place.position.choice.token_ids) > 1]
+        ordered = [self._is_ordered(place, examples) for place in places]
         label_weights = labels.ne(IGNORED).float()
         label_weights[len(examples) :] = 0
-        if self._loss.pairwise:
-            derived = [place.at for place in places if place.position.key in examples[place.example].derived]
-            label_weights.view(-1)[derived] = 0
+        weights = [self._label_weight(place, examples) for place in everywhere]
+        label_weights.view(-1)[torch.tensor([p.at for p in everywhere], dtype=torch.long)] = torch.tensor(weights)
         tensors = {
             **lay_out(rows, self.packing, self.pad_id),
             "labels": labels,
@@ -116,15 +122,26 @@ class JudgeCollator:
             "items": torch.tensor([row.item for row in rows]),
             "row_tokens": torch.tensor([len(row.token_ids) for row in rows]),
             "score_rows": torch.tensor([place.at for place in places], dtype=torch.long),
-            **self._score_tensors([place.position for place in places], self._find_scales(examples, places)),
+            **self._score_tensors([place.position for place in places], self._find_scales(examples, places), ordered),
         }
-        if self._loss.pairwise:
-            tensors["score_rivals"] = _find_rivals(places, examples)
-            tensors["score_weights"] *= tensors["score_rivals"] >= 0
+        is_ordered = torch.tensor(ordered, dtype=torch.bool)
         if self._loss.sequences:
             tensors |= self._sequence_tensors(places, examples, width)
-            tensors["score_weights"] *= (tensors["sequence_distances"] == 0).any(-1)
+            tensors["score_weights"] *= (tensors["sequence_distances"] == 0).any(-1) | is_ordered
+        if self._compares:
+            found = find_rivals([(examples[place.example], place.position) for place in places])
+            is_compared = torch.ones_like(is_ordered) if self._loss.pairwise else is_ordered
+            tensors["score_rivals"] = torch.tensor(found, dtype=torch.long).where(is_compared, -1)
+            tensors["score_weights"] *= (tensors["score_rivals"] >= 0) | ~is_compared
         return tensors
+
+    def _is_ordered(self, place: _Place, examples: Sequence[Example]) -> bool:
+        """Whether a score stands for its order alone: it was derived from a preference, and a loss compares it."""
+        return self._compares and place.position.key in examples[place.example].derived
+
+    def _label_weight(self, place: _Place, examples: Sequence[Example]) -> float:
+        """What the cross entropy of a score's token counts for."""
+        return 0.0 if self._is_ordered(place, examples) else self.settings.attribute_weight(place.position.key)
 
     def _find_scales(self, examples: Sequence[Example], places: Sequence[_Place]) -> list[tuple[int, ...]]:
         """The legal scores of each place's attribute, where the loss deals them out anew; else empty."""
@@ -161,41 +178,51 @@ class JudgeCollator:
         return {"sequence_rows": rows, "sequence_distances": distances}
 
     def _score_tensors(
-        self, positions: Sequence[ScorePosition], scales: Sequence[tuple[int, ...]]
+        self, positions: Sequence[ScorePosition], scales: Sequence[tuple[int, ...]], ordered: Sequence[bool]
     ) -> dict[str, torch.Tensor]:
         size = max((len(p.choice.token_ids) for p in positions), default=1)
         ids = torch.zeros((len(positions), size), dtype=torch.long)
         distances = torch.full((len(positions), size), torch.inf)
         values = torch.full((len(positions), size), torch.nan)
-        for n, (position, scale) in enumerate(zip(positions, scales, strict=True)):
+        for n, (position, scale, is_ordered) in enumerate(zip(positions, scales, ordered, strict=True)):
             tokens = position.choice.token_ids
             ids[n] = tokens[0]
             ids[n, : len(tokens)] = torch.tensor(tokens)
-            distances[n, : len(tokens)], values[n, : len(tokens)] = self._look_up(position, scale)
+            distances[n, : len(tokens)], values[n, : len(tokens)] = self._look_up(position, scale, is_ordered)
         return {
             "score_ids": ids,
             "score_labels": torch.tensor([p.choice.token_ids[p.label] for p in positions], dtype=torch.long),
             "score_indices": torch.tensor([p.label for p in positions], dtype=torch.long),
             "score_distances": distances,
             "score_values": values,
-            "score_weights": torch.tensor([self.settings.place_weight(p.place) for p in positions]),
+            "score_weights": torch.tensor(
+                [self.settings.place_weight(p.place) * self.settings.attribute_weight(p.key) for p in positions]
+            ),
         }
 
-    def _look_up(self, position: ScorePosition, scale: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _look_up(
+        self, position: ScorePosition, scale: tuple[int, ...], is_ordered: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances and values of the tokens that could stand there, computed once for each score."""
-        key = (position.score, position.choice, scale)
+        key = (position.score, position.choice, scale, is_ordered)
         if key not in self._known:
+            self._check_whole(position, is_ordered)
             self._known[key] = self._measure(position, scale)
         return self._known[key]
 
-    def _measure(self, position: ScorePosition, scale: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        groups = position.choice.scores
-        whole = not position.choice.path and all(len(group) == 1 for group in groups)
-        if self._loss.whole_scores and not whole:
+    def _check_whole(self, position: ScorePosition, is_ordered: bool) -> None:
+        name, loss = self.settings.loss, self._loss
+        if is_ordered and self.settings.preference_loss is not None:
+            name, loss = self.settings.preference_loss, SCORE_LOSSES[self.settings.preference_loss]
+        whole = not position.choice.path and all(len(group) == 1 for group in position.choice.scores)
+        if loss.whole_scores and not whole:
             raise TokenizerError(
-                f"loss {self.settings.loss!r} needs one token for each score, but those of {position.key!r} take "
+                f"loss {name!r} needs one token for each score, but those of {position.key!r} take "
                 "several in this tokenizer; choose dist2, sord, ntl_was or oll, or a scale of single digits"
             )
+
+    def _measure(self, position: ScorePosition, scale: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        groups = position.choice.scores
         order = permutation(len(scale), self.settings.metric_seed)
         moved = {score: scale[at] for score, at in zip(scale, order, strict=True)}
         flat = torch.tensor([float(moved.get(score, score)) for group in groups for score in group])
@@ -205,23 +232,6 @@ class JudgeCollator:
             soft, tau = self._loss.soft, self.settings.tau
             distances = torch.stack([soft_minimum(part, tau) if soft else part.min() for part in parts])
         return distances, torch.tensor([float(g[0]) if len(g) == 1 else torch.nan for g in groups])
-
-
-def _find_rivals(places: Sequence[_Place], examples: Sequence[Example]) -> torch.Tensor:
-    """For each place, that of the same attribute at the next worse response to the same conversation, or -1: (N,)."""
-    rivals = torch.full((len(places),), -1)
-    for n, place in enumerate(places):
-        worse = [
-            (other.position.score, m)
-            for m, other in enumerate(places)
-            if examples[other.example].group == examples[place.example].group
-            and other.position.choice == place.position.choice
-            and other.position.key == place.position.key
-            and other.position.score < place.position.score
-        ]
-        if worse:
-            rivals[n] = max(worse)[1]
-    return rivals
 
 
 def _scales(positions: Sequence[ScorePosition]) -> dict[str, tuple[int, ...]]:

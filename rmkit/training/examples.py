@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from rmkit.judge_encoder import JudgeEncoder
 from rmkit.prompt_tokens import PromptTooLongError
 from rmkit.schema import RatedResponse
 from rmkit.score_tokens import ScorePosition, ScoreTokens
+
+_LETTERED = re.compile(r"(.*[0-9])[a-z]+")  # ids of prepared rows: a raw record, and a letter for each response to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Example:
         group: The same for all responses to one conversation.
         derived: Attributes whose score was derived from a preference.
         contrasts: Its numbers of several tokens with their neighbours, where a loss asks for them.
+        record: The raw record that the row comes from, if its id tells: a preference holds within one.
     """
 
     id: str
@@ -55,6 +59,7 @@ class Example:
     group: str = ""
     derived: frozenset[str] = frozenset()
     contrasts: tuple[Contrast, ...] = ()
+    record: str = ""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -92,6 +97,7 @@ def encode_example(
         group=hashlib.sha256(repr(row.conversation).encode("utf-8", "backslashreplace")).hexdigest()[:16],
         derived=frozenset(row.derived),
         contrasts=tuple(_contrast(tokens, scores, positions, neighbours)) if neighbours else (),
+        record=lettered[1] if (lettered := _LETTERED.fullmatch(row.id)) else "",
     )
 
 
@@ -107,28 +113,58 @@ def _contrast(
         yield Contrast(key, start, tuple((score, tuple(item.closed[score])) for score in near))
 
 
+def find_rivals(scored: Sequence[tuple[Example, ScorePosition]]) -> list[int]:
+    """For each score, the place of the next lower one that it may be held against, or -1.
+
+    That is one of the same attribute in a response to the same conversation: rated as well, or derived from the
+    same preference. A rating and a derived score say nothing about each other.
+
+    Args:
+        scored: Scores and the examples they stand in.
+    """
+    sides: dict[tuple[object, ...], list[int]] = {}
+    for n, (example, position) in enumerate(scored):
+        derived = position.key in example.derived
+        side = (example.group, position.key, position.choice, derived, example.record if derived else "")
+        sides.setdefault(side, []).append(n)
+    rivals = [-1] * len(scored)
+    for members in sides.values():
+        for n in members:
+            worse = [(scored[m][1].score, m) for m in members if scored[m][1].score < scored[n][1].score]
+            rivals[n] = max(worse, default=(0, -1))[1]
+    return rivals
+
+
 class GroupedExamples(Dataset[tuple[Example, ...]]):
     """Examples of one conversation as one item, for losses that compare responses.
 
     Args:
         examples: In any order.
         most: Largest group; a conversation with more responses gives several.
+        derived_only: Keep only those together whose scores were derived from one preference; every other example is
+            an item of its own.
+        required: Whether there must be something to compare.
 
     Raises:
-        DataError: If no two responses to one conversation differ in a score.
+        DataError: If no two scores can be compared.
     """
 
-    def __init__(self, examples: Iterable[Example], most: int = 8) -> None:
-        groups: dict[str, list[Example]] = {}
-        for example in examples:
-            groups.setdefault(example.group, []).append(example)
+    def __init__(
+        self, examples: Iterable[Example], most: int = 8, derived_only: bool = False, required: bool = True
+    ) -> None:
+        groups: dict[object, list[Example]] = {}
+        for index, example in enumerate(examples):
+            key: object = (example.group, example.record) if derived_only else example.group
+            groups.setdefault(index if derived_only and not example.derived else key, []).append(example)
         self.groups = [
             tuple(group[start : start + most]) for group in groups.values() for start in range(0, len(group), most)
         ]
-        if not any(_differ(group) for group in self.groups):
+        if required and not any(count_comparisons(group, derived_only) for group in self.groups):
+            found = "no conversation has two responses with different scores"
+            if derived_only:
+                found += " that were derived from one preference"
             raise DataError(
-                "no conversation has two responses with different scores, so there is nothing to compare; prepare a "
-                "data set of preferences, or choose another loss"
+                f"{found}, so there is nothing to compare; prepare a data set of preferences, or choose another loss"
             )
 
     def __len__(self) -> int:
@@ -138,11 +174,20 @@ class GroupedExamples(Dataset[tuple[Example, ...]]):
         return self.groups[index]
 
 
-def _differ(group: Sequence[Example]) -> bool:
-    scores: dict[str, set[int]] = {}
-    for position in (position for example in group for position in example.positions):
-        scores.setdefault(position.key, set()).add(position.score)
-    return any(len(found) > 1 for found in scores.values())
+def count_comparisons(group: Sequence[Example], derived_only: bool) -> int:
+    """How many scores of some examples have a lower one to be held against.
+
+    Args:
+        group: Examples that come in one batch.
+        derived_only: Whether only scores that were derived from a preference are compared.
+    """
+    scored = [
+        (example, position)
+        for example in group
+        for position in example.positions
+        if position.key in example.derived or not derived_only
+    ]
+    return sum(rival >= 0 for rival in find_rivals(scored)) if len(group) > 1 else 0
 
 
 class ExampleDataset(Dataset[Example]):

@@ -178,7 +178,7 @@ def fused_loss(
     place = torch.zeros(labels.numel(), dtype=torch.long, device=rows.device)
     place[rows] = torch.arange(len(rows), device=rows.device)
     scores = None
-    if settings.loss != "ce":
+    if settings.has_score_term:
         scores = {name: value for name, value in batch.items() if name.startswith(("score_", "sequence_"))}
         scores["score_rows"] = place[batch["score_rows"]]
         if "sequence_rows" in scores:
@@ -407,6 +407,8 @@ def score_losses(
 ) -> torch.Tensor:
     """The weighted score loss at each position, (N,), from its K logits and log-sum-exp over the vocabulary.
 
+    That of a comparison, in a batch with a preference loss, comes times `preference_alpha / alpha`.
+
     Args:
         score_logits: Logits at `score_ids`, (N, K).
         lse: (N,); z_y + NLL_y gives it where a cross entropy is at hand.
@@ -427,4 +429,10 @@ def score_losses(
         sequences,
         batch.get("sequence_distances"),
     )
-    return SCORE_LOSSES[settings.loss].function(inputs, settings) * batch["score_weights"]
+    losses = lse.new_zeros(lse.shape)
+    if settings.loss != "ce":
+        losses = SCORE_LOSSES[settings.loss].function(inputs, settings)
+    if settings.preference_loss is not None:  # in units of alpha, which the whole term is multiplied with
+        compared = SCORE_LOSSES[settings.preference_loss].function(inputs, settings)
+        losses = losses.where(batch["score_rivals"] < 0, compared * (settings.preference_alpha / settings.alpha))
+    return losses * batch["score_weights"]

@@ -109,7 +109,8 @@ def judge_loss(
         settings: The loss.
         head: The model's head, kept from an earlier call; None finds it anew.
     """
-    tokens, weights = row_counts(batch).sum(0).clamp(min=1)
+    counts = row_counts(batch).sum(0)
+    tokens, weights = counts.where(counts > 0, 1)
     divisor = tokens if settings.reduction == "tokens" else weights
     return (head or CompletionHead(model)).loss(model, batch, settings, 1 / tokens, settings.alpha / divisor).loss
 
@@ -149,7 +150,7 @@ def unreduced_losses(
     nll = cross_entropy(rows, batch["labels"].flatten())  # (B * C,)
     counted = batch["label_weights"].flatten().to(nll.dtype)
     at = batch["score_rows"]  # (N,)
-    if settings.loss == "ce":
+    if not settings.has_score_term:
         return nll * counted, torch.zeros_like(nll[at])
     score_logits = rows[at.unsqueeze(-1), batch["score_ids"]].to(nll.dtype)  # (N, K)
     label_logits = rows[at, batch["score_labels"]].to(nll.dtype)  # (N,)

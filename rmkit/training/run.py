@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import distributed, nn
-from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
@@ -20,7 +21,7 @@ from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.losses import SCORE_LOSSES, ScoreLoss
+from rmkit.losses import PAIRWISE_LOSSES, SCORE_LOSSES, LossSettings
 from rmkit.manifest import sha256_file
 from rmkit.prepared_folder import MANIFEST_FILE, read_manifest
 from rmkit.row_files import find_rows, read_rows
@@ -29,7 +30,7 @@ from rmkit.schema import RatedResponse
 from rmkit.training.batches import ConversationOrder, TokenBatches
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.deepspeed_config import read_deepspeed_config
-from rmkit.training.examples import ExampleDataset, GroupedExamples
+from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons
 from rmkit.training.export import save_judge, save_weights
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
@@ -39,6 +40,8 @@ from rmkit.training.validation import SynchronisedEngine, figure_names, unwrap, 
 from rmkit.tree_attention import find_obstacle, use_tree_attention
 
 logger = logging.getLogger(__name__)
+
+Items = ExampleDataset | GroupedExamples | TokenBatches
 
 
 def train_judge(settings: TrainingSettings) -> dict[str, Any]:
@@ -53,8 +56,8 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
 
     Raises:
         DataError: If settings don't go together, the data folder is not complete, no row is left, the folder was
-            started with other settings, or the metric that chooses the best checkpoint is none that the validation
-            rows give.
+            started with other settings, the metric that chooses the best checkpoint is none that the validation rows
+            give, or an attribute is weighed that no rubric has.
         JudgeError: If the model can't be loaded.
         TokenizerError: If the tokenizer can't tell the rubric's scores apart.
     """
@@ -82,6 +85,7 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
     rows = {name: _read_rated(data_folder, name) for name in ("train", "validation")}
     max_length, truncate = settings.data.max_length, settings.data.truncate_turns
     loss = settings.loss.settings()
+    _check_attributes(loss, rubric, [row for part in rows.values() for row in part])
     score_loss = SCORE_LOSSES.get(loss.loss)
     neighbours = loss.neighbours if score_loss is not None and score_loss.sequences else 0
     datasets = {
@@ -99,12 +103,14 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
     model = load_trainable(settings.model, args)
     packing = choose_packing(settings.data.packing, model, settings.model.attn_implementation, max_length)
     judge = _validation_judge(model, encoder, max_length, truncate)
+    train_items = _batch(datasets["train"], loss, settings, packing)
+    comparisons = _count_comparisons(train_items, loss)
     trainer = JudgeTrainer(
         model=model,
         args=args,
-        train_dataset=_batch(datasets["train"], score_loss, settings, packing),
-        order=_order(datasets["train"], score_loss, settings),
-        eval_dataset=_group(datasets["validation"], score_loss),
+        train_dataset=train_items,
+        order=_order(train_items, settings),
+        eval_dataset=_group(datasets["validation"], loss, required=loss.preference_loss is None),
         processing_class=tokenizer,
         data_collator=JudgeCollator(_pad_id(tokenizer, encoder), loss, packing),
         loss_settings=loss,
@@ -120,6 +126,7 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         "truncated": {name: part.truncated for name, part in datasets.items() if part is not None},
         "packing": packing,
         "tokens": trainer.token_counts,
+        **({"comparisons": comparisons} if comparisons else {}),
         "resumed_from": checkpoint and Path(checkpoint).name,
         "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
         "log": trainer.state.log_history,
@@ -253,11 +260,29 @@ def _validation_judge(model: nn.Module, encoder: JudgeEncoder, max_length: int, 
     return Judge(encoder, engine, truncate=truncate, max_length=max_length)
 
 
-def _group(examples: ExampleDataset | None, score_loss: ScoreLoss | None) -> ExampleDataset | GroupedExamples | None:
-    """Responses to one conversation together, where the loss compares them."""
-    if examples is None or score_loss is None or not score_loss.pairwise:
+def _compares(loss: LossSettings) -> bool:
+    return loss.preference_loss is not None or loss.loss in PAIRWISE_LOSSES
+
+
+def _group(
+    examples: ExampleDataset | None, loss: LossSettings, required: bool = True
+) -> ExampleDataset | GroupedExamples | None:
+    """Responses to one conversation together, where a loss compares them."""
+    if examples is None or not _compares(loss):
         return examples
-    return GroupedExamples(examples.examples)
+    derived_only = loss.preference_loss is not None
+    return GroupedExamples(examples.examples, derived_only=derived_only, required=required)
+
+
+def _check_attributes(loss: LossSettings, rubric: Rubric, rows: Sequence[RatedResponse]) -> None:
+    """Refuse weights of attributes that no row can have."""
+    if not loss.attribute_weights:
+        return
+    known = {*rubric.keys, *(key for row in rows if row.rubric is not None for key in row.rubric.keys)}
+    for key in sorted(set(loss.attribute_weights) - known):
+        nearest = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(sorted(known))}"
+        raise DataError(f"attribute_weights names {key!r}, which no rubric of the data has; {hint}")
 
 
 def choose_packing(packing: str, model: nn.Module, attention: str, max_length: int) -> str:
@@ -285,24 +310,28 @@ def choose_packing(packing: str, model: nn.Module, attention: str, max_length: i
     return "none"
 
 
-def _batch(
-    examples: ExampleDataset, score_loss: ScoreLoss | None, settings: TrainingSettings, packing: str
-) -> Dataset[Any]:
-    """Training examples as the data loader's items: each for itself, those of a conversation, or whole batches."""
+def _batch(examples: ExampleDataset, loss: LossSettings, settings: TrainingSettings, packing: str) -> Items:
+    """Training examples as the data loader's items: each for itself, those of a comparison, or whole batches."""
+    found = _group(examples, loss) or examples
     if settings.data.batch_tokens is None:
-        return _group(examples, score_loss) or examples
+        return found
     settings.training.per_device_train_batch_size = 1  # each item is a batch
     return TokenBatches(examples.examples, settings.data.batch_tokens, packing, settings.training.seed)
 
 
-def _order(
-    examples: ExampleDataset, score_loss: ScoreLoss | None, settings: TrainingSettings
-) -> ConversationOrder | None:
-    """The order of rows, whatever their packing; None where the loader's items are more than single rows."""
-    grouped = score_loss is not None and score_loss.pairwise
-    if grouped or settings.data.batch_tokens is not None:
+def _count_comparisons(items: Items, loss: LossSettings) -> int:
+    if isinstance(items, ExampleDataset) or not _compares(loss):
+        return 0
+    return sum(count_comparisons(items[n], loss.preference_loss is not None) for n in range(len(items)))
+
+
+def _order(items: Items, settings: TrainingSettings) -> ConversationOrder | None:
+    """The order of items, whatever their packing; None where each is a batch."""
+    if isinstance(items, TokenBatches):
         return None
-    return ConversationOrder([example.group for example in examples.examples], settings.training.seed)
+    first = (items[n] for n in range(len(items)))
+    groups = [item.group if isinstance(item, Example) else item[0].group for item in first]
+    return ConversationOrder(groups, settings.training.seed)
 
 
 def _train_without_validation(args: JudgeTrainingArguments) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import HfArgumentParser, TrainingArguments
 
 from rmkit.distances import DISTANCES
-from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
+from rmkit.losses import PAIRWISE_LOSSES, PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.layout import PACKINGS
 from rmkit.yaml_files import read_yaml
@@ -110,6 +110,15 @@ class LossArguments:
     neighbours: int | None = field(
         default=None, metadata={"help": "Near numbers that contrastive holds against the right one."}
     )
+    attribute_weights: str | None = field(
+        default=None,
+        metadata={"help": 'What each attribute counts for, 1 if not named: {"helpfulness": 2, "verbosity": 0.5}.'},
+    )
+    preference_loss: str | None = field(
+        default=None,
+        metadata={"help": f"For scores derived from a preference, in place of `loss`: {', '.join(PAIRWISE_LOSSES)}."},
+    )
+    preference_alpha: float | None = field(default=None, metadata={"help": "Weight of the preference term."})
 
     def settings(self) -> LossSettings:
         """The preset with what was overridden.
@@ -120,9 +129,22 @@ class LossArguments:
         if self.preset not in PRESETS:
             raise ValueError(f"preset={self.preset!r} is unknown; choose {', '.join(PRESETS)}")
         given = {name: value for name, value in vars(self).items() if name != "preset" and value is not None}
+        if "attribute_weights" in given:
+            given["attribute_weights"] = _read_weights(given["attribute_weights"])
         if "loss" in given:
             given.setdefault("distance", "published")  # another loss comes with its own, not with the preset's
         return replace(PRESETS[self.preset], **given)
+
+
+def _read_weights(text: str) -> dict[str, Any]:
+    example = 'expected {"helpfulness": 2, "verbosity": 0.5}'
+    try:
+        weights = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"attribute_weights={text!r} is no JSON ({error}); {example}") from error
+    if not isinstance(weights, dict):
+        raise ValueError(f"attribute_weights={text!r} is no mapping; {example}")
+    return dict(sorted(weights.items()))
 
 
 @dataclass

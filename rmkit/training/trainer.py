@@ -82,14 +82,20 @@ class ScoreLossMixin(Trainer):
         counts = num_items_in_batch
         if not isinstance(counts, torch.Tensor):
             counts = self._get_num_items_in_batch([inputs], inputs["labels"].device)
-        tokens, weights = counts.clamp(min=1)
+        tokens, weights = counts.where(counts > 0, 1)
         settings, ranks = self.loss_settings, self.accelerator.num_processes
         token_weight = ranks / tokens
         score_weight = ranks / (tokens if settings.reduction == "tokens" else weights)
         terms = self._head.loss(model, inputs, settings, token_weight, settings.alpha * score_weight)
         if model.training:
             self._note("loss_tokens", terms.nll.sum() * token_weight)
-            self._note("loss_scores", terms.scores.sum() * score_weight)
+            scores = terms.scores
+            if settings.preference_loss is not None:
+                compared = scores.where(inputs["score_rivals"] >= 0, 0)
+                scores = scores - compared
+                unit = settings.alpha / (settings.preference_alpha or 1.0)
+                self._note("loss_preferences", compared.sum() * score_weight * unit)
+            self._note("loss_scores", scores.sum() * score_weight)
         return (terms.loss, {}) if return_outputs else terms.loss
 
     def prediction_step(
@@ -112,7 +118,7 @@ class ScoreLossMixin(Trainer):
     def _validation_loss(self, prediction: EvalPrediction) -> dict[str, float]:
         token_sum, score_sum = np.asarray(prediction.predictions).sum(0, dtype=np.float64)
         tokens, weights = np.asarray(prediction.label_ids).sum(0, dtype=np.float64)
-        divisor = tokens if self.loss_settings.reduction == "tokens" else max(weights, 1.0)
+        divisor = tokens if self.loss_settings.reduction == "tokens" else weights or 1.0
         return {"loss": float(token_sum / tokens + self.loss_settings.alpha * score_sum / divisor)}
 
     def _note(self, name: str, value: torch.Tensor) -> None:
@@ -121,7 +127,7 @@ class ScoreLossMixin(Trainer):
         self._parts[name] = self._parts.get(name, torch.zeros_like(value, requires_grad=False)) + value.detach()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with both terms of the training loss beside it, averaged over the steps since the last line."""
+        """Log, with the terms of the training loss beside it, averaged over the steps since the last line."""
         if "loss" in logs and self._parts:
             steps = max(self.state.global_step - self._parts_since, 1)
             for name, value in self._parts.items():
