@@ -256,6 +256,8 @@ def _dist2(x: ScoreInputs, s: LossSettings) -> torch.Tensor:
 
 def _oprm(x: ScoreInputs, s: LossSettings) -> torch.Tensor:
     assert x.rivals is not None  # what the collator brings for a pairwise loss
+    if x.logits.shape[-1] < 2:
+        return x.logits.sum(-1)  # no position at all: an empty tensor, connected to the graph
     better = (x.rivals >= 0).nonzero().squeeze(-1)
     found = oprm(x.logits[better], x.logits[x.rivals[better]], x.mask[better])
     return found.new_zeros(len(x.logits)).index_copy(0, better, found)

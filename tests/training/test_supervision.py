@@ -1,0 +1,266 @@
+"""What a row teaches: rubrics and scales of its own, weights of attributes, and preferences beside ratings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from rmkit import losses
+from rmkit.errors import DataError, TokenizerError
+from rmkit.judge_encoder import JudgeEncoder
+from rmkit.losses import SCORE_LOSSES, LossSettings
+from rmkit.rubric import Attribute, Rubric
+from rmkit.schema import Message, RatedResponse
+from rmkit.training.collation import JudgeCollator
+from rmkit.training.examples import Example, GroupedExamples, encode_example
+from rmkit.training.head import CompletionHead, judge_loss, row_counts, row_sums
+
+RUBRIC = Rubric(
+    "run", (Attribute("helpfulness", "Helpfulness"), Attribute("overall", "Overall", minimum=0, maximum=20))
+)
+OWN = Rubric("own", (Attribute("verbosity", "Verbosity", minimum=1, maximum=10), Attribute("overall", "Overall")))
+Item = Example | tuple[Example, ...]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_tokenizer: Callable[..., Any]) -> JudgeEncoder:
+    return JudgeEncoder(tiny_tokenizer("three_digits"), RUBRIC)  # one token for each score, as in Llama-3
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Any, encoder: JudgeEncoder) -> PreTrainedModel:
+    return tiny.build_model(len(encoder.prompts.tokenizer), "llama", layers=1).double()
+
+
+@pytest.fixture(params=["fused", "plain"])
+def head(request: pytest.FixtureRequest, model: PreTrainedModel) -> CompletionHead:
+    """Both ways to the loss: tiles at a plain head, and logits of the last positions."""
+    head = CompletionHead(model)
+    if request.param == "plain":
+        head._fall_back("the test asks for it")
+    return head
+
+
+def rated(encoder: JudgeEncoder, row_id: str, scores: dict[str, int], turn: str = "Hi", **more: Any) -> Example:
+    words = "words " * (1 + len(row_id) % 4)
+    row = RatedResponse(row_id, "s", (Message("user", turn),), words + row_id, scores, **more)
+    return encode_example(encoder, row, neighbours=2)
+
+
+@pytest.fixture(scope="module")
+def mixed(encoder: JudgeEncoder) -> list[tuple[Example, ...]]:
+    """Three rubrics' worth of scales, a missing rating, two responses to one conversation, one example without any."""
+    bare = replace(rated(encoder, "bare", {"helpfulness": 1}, "Bare."), positions=(), contrasts=())
+    return [
+        (
+            rated(encoder, "r/1", {"helpfulness": 5, "overall": 17}, "Two?"),
+            rated(encoder, "r/2", {"helpfulness": 2, "overall": 20}, "Two?"),
+        ),
+        (rated(encoder, "r/3", {"overall": 0}),),
+        (
+            rated(encoder, "r/40", {"verbosity": 10, "overall": 5}, "A longer question with words.", rubric=OWN),
+            rated(encoder, "r/41", {"verbosity": 3, "overall": 1}, "A longer question with words.", rubric=OWN),
+        ),
+        (bare,),
+        (rated(encoder, "r/5", {"verbosity": 1}, rubric=OWN),),
+    ]
+
+
+def gradients(model: PreTrainedModel, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
+    return dict(zip(dict(model.named_parameters()), found, strict=True))
+
+
+def assert_gradients(model: PreTrainedModel, found: torch.Tensor, expected: torch.Tensor) -> None:
+    wanted = gradients(model, expected)
+    assert any(gradient.abs().max() > 1e-3 for gradient in wanted.values())
+    for name, gradient in gradients(model, found).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-5, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("name", ["ce", *SCORE_LOSSES])
+def test_rubrics_and_scales_share_a_batch_under_every_loss(
+    model: PreTrainedModel, mixed: list[tuple[Example, ...]], head: CompletionHead, name: str
+) -> None:
+    settings = LossSettings(name, tau=3.0, alpha=0.5)
+    collate = JudgeCollator(0, settings)
+
+    def sums(items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        batch = collate(items)
+        terms = head.loss(model, batch, settings, 1.0, 0.5)
+        return terms.loss, row_sums(terms, batch), row_counts(batch)
+
+    loss, rows, counts = sums(mixed)
+    alone = [sums([item]) for item in mixed]
+    torch.testing.assert_close(rows, torch.cat([one[1] for one in alone]), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(counts, torch.cat([one[2] for one in alone]))
+    assert (counts[:, 1] > 0).tolist() == {
+        "oprm": [True, False, True, False, False],
+        "contrastive": [False] * 5,  # here all numbers are one token
+    }.get(name, [True, True, True, False, True])
+    assert_gradients(model, loss, sum((one[0] for one in alone), torch.zeros(())))
+
+
+@pytest.mark.parametrize("reduction", ["tokens", "scores"])
+def test_attribute_weights_make_weighted_means(
+    model: PreTrainedModel, mixed: list[tuple[Example, ...]], head: CompletionHead, reduction: str
+) -> None:
+    weights = {"helpfulness": 2.0, "verbosity": 0.25, "overall": 0}
+    settings = LossSettings("dist2", reduction=reduction, attribute_weights=weights)
+    loss = judge_loss(model, JudgeCollator(0, settings)(mixed), settings, head)
+    token_sum = score_sum = torch.zeros((), dtype=torch.float64)
+    tokens = places = 0.0
+    for example in (example for item in mixed for example in item):
+        logprobs = full_logprobs(model, example)
+        at = {position.index: weights[position.key] for position in example.positions}
+        for i, token in enumerate(example.completion_ids):
+            token_sum = token_sum - at.get(i, 1.0) * logprobs[i, token]
+            tokens += at.get(i, 1.0)
+        for position in example.positions:
+            scores = torch.tensor([float(score) for (score,) in position.choice.scores], dtype=torch.float64)
+            z = logprobs[position.index, list(position.choice.token_ids)]
+            term = losses.dist2(z[None], (scores - position.score).square()[None], 1.0, torch.zeros(1))
+            score_sum = score_sum + weights[position.key] * term.sum()
+            places += weights[position.key]
+    assert places == 2 * 2 + 3 * 0.25
+    expected = token_sum / tokens + 0.1 * score_sum / (tokens if reduction == "tokens" else places)
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    assert_gradients(model, loss, expected)
+
+
+def full_logprobs(model: PreTrainedModel, example: Example) -> torch.Tensor:
+    """Log-probabilities over the vocabulary that predict each token of a completion, (C, V)."""
+    ids = torch.tensor([[*example.prompt_ids, *example.completion_ids]])
+    logits = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt_ids) - 1 : -1]
+    return torch.log_softmax(logits, dim=-1)
+
+
+def test_weights_that_sum_to_less_than_one_are_a_mean_as_well(
+    model: PreTrainedModel, mixed: list[tuple[Example, ...]]
+) -> None:
+    found = []
+    for weight in (1.0, 1e-3):
+        weights = dict.fromkeys(("helpfulness", "verbosity", "overall"), weight)
+        settings = LossSettings("dist2", alpha=1e6, reduction="scores", attribute_weights=weights)
+        found.append(float(judge_loss(model, JudgeCollator(0, settings)(mixed), settings)))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def preferred(encoder: JudgeEncoder) -> list[Example]:
+    """Two preferences and two ratings of one conversation, a ranking of three, a tie, one that lost its other side."""
+    derived = {"derived": ("helpfulness",)}
+    return [
+        rated(encoder, "p/000001a", {"helpfulness": 1, "overall": 3}, "One?", **derived),
+        rated(encoder, "h/000001a", {"helpfulness": 4}, "One?"),
+        rated(encoder, "p/000001b", {"helpfulness": 5, "overall": 9}, "One?", **derived),
+        rated(encoder, "p/000002a", {"helpfulness": 5}, "One?", **derived),
+        rated(encoder, "h/000002a", {"helpfulness": 2}, "One?"),
+        rated(encoder, "p/000002b", {"helpfulness": 4}, "One?", **derived),
+        rated(encoder, "q/000000a", {"helpfulness": 1}, "Three?", **derived),
+        rated(encoder, "q/000000b", {"helpfulness": 3}, "Three?", **derived),
+        rated(encoder, "q/000000c", {"helpfulness": 5}, "Three?", **derived),
+        rated(encoder, "q/000001a", {"helpfulness": 3}, "Tie?", **derived),
+        rated(encoder, "q/000001b", {"helpfulness": 3}, "Tie?", **derived),
+        rated(encoder, "q/000002a", {"helpfulness": 5}, "Alone?", **derived),
+    ]
+
+
+PAIRS = [
+    ("p/000001b", "p/000001a"),
+    ("p/000002a", "p/000002b"),
+    ("q/000000c", "q/000000b"),
+    ("q/000000b", "q/000000a"),
+]
+
+
+@pytest.mark.parametrize("loss", ["ce", "dist2", "raft", "contrastive"])
+def test_a_preference_counts_by_its_order_beside_ratings(
+    model: PreTrainedModel, preferred: list[Example], head: CompletionHead, loss: str
+) -> None:
+    items = GroupedExamples(preferred, derived_only=True)
+    assert sorted([e.id for e in items[n]] for n in range(len(items))) == [
+        *(["h/000001a"], ["h/000002a"], ["p/000001a", "p/000001b"], ["p/000002a", "p/000002b"]),
+        *(["q/000000a", "q/000000b", "q/000000c"], ["q/000001a", "q/000001b"], ["q/000002a"]),
+    ]
+    assert items.comparisons == len(PAIRS)
+    weights = {"helpfulness": 2.0}
+    settings = LossSettings(
+        loss, reduction="scores", preference_loss="oprm", preference_alpha=0.75, attribute_weights=weights
+    )
+    batch = JudgeCollator(0, settings)([items[n] for n in range(len(items))])
+    found = judge_loss(model, batch, settings, head)
+
+    logprobs = {example.id: full_logprobs(model, example) for example in preferred}
+    by_id = {example.id: example for example in preferred}
+    token_sum = score_sum = pair_sum = torch.zeros((), dtype=torch.float64)
+    tokens = places = 0.0
+    plain = LossSettings("dist2")
+    for example in preferred:
+        at = {position.index: position for position in example.positions}
+        for i, token in enumerate(example.completion_ids):
+            weight = 1.0
+            if i in at:
+                weight = 0.0 if at[i].key in example.derived else weights.get(at[i].key, 1.0)
+            token_sum = token_sum - weight * logprobs[example.id][i, token]
+            tokens += weight
+        if loss == "contrastive":  # all numbers are one token, so there is nothing to compare but preferences
+            continue
+        for position in example.positions:
+            if position.key in example.derived:
+                continue
+            scores = torch.tensor([float(score) for (score,) in position.choice.scores], dtype=torch.float64)
+            z = logprobs[example.id][position.index, list(position.choice.token_ids)][None]
+            target = torch.tensor([float(position.score)])
+            term = {
+                "ce": lambda z, s, y: torch.zeros(1),
+                "dist2": lambda z, s, y: losses.dist2(z, (s - y).square()[None], plain.tau, torch.zeros(1)),
+                "raft": lambda z, s, y: losses.raft(z, s, y, torch.zeros(1)),
+            }[loss](z, scores, target)
+            score_sum = score_sum + weights.get(position.key, 1.0) * term.sum()
+            places += weights.get(position.key, 1.0)
+    for better, worse in PAIRS:
+        sides = [
+            logprobs[row][next(p for p in by_id[row].positions if p.key == "helpfulness").index]
+            for row in (better, worse)
+        ]
+        ids = list(by_id[better].positions[0].choice.token_ids)
+        pair_sum = pair_sum + 2.0 * losses.oprm(sides[0][ids][None], sides[1][ids][None]).sum()
+        places += 2.0
+    expected = token_sum / tokens + (0.1 * score_sum + 0.75 * pair_sum) / places
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert_gradients(model, judge_loss(model, batch, settings, head), expected)
+
+
+def test_a_batch_without_rivals_gives_a_connected_zero(
+    model: PreTrainedModel, preferred: list[Example], head: CompletionHead
+) -> None:
+    settings = LossSettings("ce", preference_loss="oprm")
+    batch = JudgeCollator(0, settings)([(preferred[-1],), tuple(preferred[-3:-1]), preferred[1]])
+    assert batch["score_rivals"].tolist() == [-1] * 4
+    terms = head.loss(model, batch, settings, 0.0, 1.0)
+    assert terms.loss.item() == 0 and terms.loss.requires_grad and terms.scores.tolist() == [0] * 4
+    assert all(not gradient.any() for gradient in gradients(model, terms.loss).values())
+
+
+def test_preferences_need_their_other_side_and_one_token_a_score(
+    preferred: list[Example], tiny_tokenizer: Callable[..., Any]
+) -> None:
+    settings = LossSettings(preference_loss="oprm")
+    with pytest.raises(ValueError, match=r"'oprm' compares .* GroupedExamples\(examples, derived_only=True\)"):
+        JudgeCollator(0, settings)(preferred[:1])
+    with pytest.raises(DataError, match="derived from one preference"):
+        GroupedExamples([preferred[1], preferred[4], *preferred[-3:]], derived_only=True)
+    digits = JudgeEncoder(tiny_tokenizer("split_digits"), RUBRIC)
+    pair = [rated(digits, f"p/0{side}", {"overall": n}, derived=("overall",)) for side, n in (("a", 20), ("b", 0))]
+    with pytest.raises(TokenizerError, match="loss 'oprm' needs one token for each score, but those of 'overall'"):
+        JudgeCollator(0, settings)([tuple(pair)])
+    # Ratings digit by digit don't mind, and nor do derived scores that are trained on as ratings.
+    several = rated(digits, "p/0", {"helpfulness": 5, "overall": 14}, derived=("helpfulness",))
+    JudgeCollator(0, settings)([(several,)])
+    JudgeCollator(0, LossSettings())(pair)
