@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,18 @@ def test_the_command_line_wins_over_the_file(needed: list[str], tmp_path: Path) 
     assert list(settings.given) == sorted(settings.given)
 
 
+def test_weights_of_attributes_are_a_mapping_in_a_file_and_json_on_the_line(needed: list[str], tmp_path: Path) -> None:
+    config = write(tmp_path, "attribute_weights: {verbosity: 0.5, helpfulness: 2}\npreference_loss: oprm\n")
+    found = read_settings([*config, *needed]).loss.settings()
+    assert found.attribute_weights == {"helpfulness": 2, "verbosity": 0.5}
+    assert found.preference_loss == "oprm" and found.preference_alpha == 1.0
+    again = read_settings([*config, *needed, "--attribute_weights", '{"verbosity": 3}', "--preference_alpha", "0.5"])
+    assert again.loss.settings() == LossSettings(
+        attribute_weights={"verbosity": 3}, preference_loss="oprm", preference_alpha=0.5
+    )
+    assert LossSettings(**json.loads(json.dumps(asdict(found)))) == found  # as a judge's folder keeps it
+
+
 def test_the_file_may_come_last_or_with_an_equals_sign(needed: list[str], tmp_path: Path) -> None:
     _, file = write(tmp_path, "seed: 5\n")
     assert read_settings([*needed, f"--config={file}"]).training.seed == 5
@@ -58,6 +71,15 @@ def test_the_file_may_come_last_or_with_an_equals_sign(needed: list[str], tmp_pa
         ("preset: papr\n", r"preset='papr' is unknown; choose paper, released"),
         ("loss: mse\n", r"loss='mse' is unknown; choose ce, cdw_ce, ce_vocab, contrastive, dist2"),
         ("tau: 0\n", r"tau=0.0 must be above 0"),
+        ("attribute_weights: heavy\n", r"attribute_weights='heavy' is no JSON .*; expected .\"helpfulness\": 2"),
+        ("attribute_weights: 3\n", r"attribute_weights='3' is no mapping; expected"),
+        ("attribute_weights: {helpfulness: -1}\n", r"attribute_weights: helpfulness has -1; .* at least 0"),
+        ("attribute_weights: {helpfulness: .inf}\n", r"attribute_weights: helpfulness has inf"),
+        ("attribute_weights: {helpfulness: yes}\n", r"attribute_weights: helpfulness has True"),
+        ("preference_loss: dist2\n", r"preference_loss='dist2' is unknown; choose oprm\n"),
+        ("preference_loss: oprm\nloss: oprm\n", r"loss='oprm' compares all scores already; leave preference_loss out"),
+        ("preference_loss: oprm\nalpha: 0\n", r"alpha=0 with a preference_loss: say loss: ce"),
+        ("preference_alpha: -1\n", r"preference_alpha=-1.0 must be at least 0"),
         ("max_length: long\n", r"argument --max_length/--max-length: invalid int value: 'long'"),
         ("lr_scheduler_type: sometimes\n", r"sometimes"),
     ],

@@ -17,7 +17,7 @@ from rmkit.losses import SCORE_LOSSES, LossSettings
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.training.collation import JudgeCollator
-from rmkit.training.examples import Example, GroupedExamples, encode_example
+from rmkit.training.examples import Example, GroupedExamples, count_comparisons, encode_example
 from rmkit.training.head import CompletionHead, judge_loss, row_counts, row_sums
 
 RUBRIC = Rubric(
@@ -129,7 +129,7 @@ def test_attribute_weights_make_weighted_means(
             places += weights[position.key]
     assert places == 2 * 2 + 3 * 0.25
     expected = token_sum / tokens + 0.1 * score_sum / (tokens if reduction == "tokens" else places)
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)  # counts are float32
     assert_gradients(model, loss, expected)
 
 
@@ -147,7 +147,7 @@ def test_weights_that_sum_to_less_than_one_are_a_mean_as_well(
     for weight in (1.0, 1e-3):
         weights = dict.fromkeys(("helpfulness", "verbosity", "overall"), weight)
         settings = LossSettings("dist2", alpha=1e6, reduction="scores", attribute_weights=weights)
-        found.append(float(judge_loss(model, JudgeCollator(0, settings)(mixed), settings)))
+        found.append(judge_loss(model, JudgeCollator(0, settings)(mixed), settings).item())
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
@@ -188,7 +188,7 @@ def test_a_preference_counts_by_its_order_beside_ratings(
         *(["h/000001a"], ["h/000002a"], ["p/000001a", "p/000001b"], ["p/000002a", "p/000002b"]),
         *(["q/000000a", "q/000000b", "q/000000c"], ["q/000001a", "q/000001b"], ["q/000002a"]),
     ]
-    assert items.comparisons == len(PAIRS)
+    assert sum(count_comparisons(items[n], derived_only=True) for n in range(len(items))) == len(PAIRS)
     weights = {"helpfulness": 2.0}
     settings = LossSettings(
         loss, reduction="scores", preference_loss="oprm", preference_alpha=0.75, attribute_weights=weights
