@@ -13,6 +13,7 @@ import sys
 from transformers.utils.logging import disable_progress_bar
 
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.training.figures import describe_metrics
 from rmkit.training.run import train_judge
 from rmkit.training.settings import read_settings
 from rmkit.training.shutdown import end_process
@@ -37,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     left_out = {name: sum(reasons.values()) for name, reasons in figures["skipped"].items()}
     print(f"trained {figures['steps']} steps on {figures['rows']['train']} rows; left out as too long: {left_out}")
-    for name, value in figures["metrics"].items():
-        print(f"  {name.removeprefix('eval_')}: {value:.4f}")
+    for line in describe_metrics(figures["metrics"]):
+        print(f"  {line}")
     print(f"judge: {args.output_dir}")
     return 0
 

@@ -30,13 +30,16 @@ from rmkit.schema import RatedResponse
 from rmkit.training.batches import ConversationOrder, TokenBatches
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.deepspeed_config import read_deepspeed_config
+from rmkit.training.early_stop import build_early_stop
 from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons
 from rmkit.training.export import save_judge, save_weights
 from rmkit.training.modes import check_mode, quantization
+from rmkit.training.reporting import end_reports, place_events
 from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
 from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
-from rmkit.training.validation import SynchronisedEngine, figure_names, unwrap, validate
+from rmkit.training.validation import SynchronisedEngine, Validation, unwrap
+from rmkit.training.validation_sample import draw_validation
 from rmkit.tree_attention import find_obstacle, use_tree_attention
 
 logger = logging.getLogger(__name__)
@@ -98,11 +101,13 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         _train_without_validation(args)
     if neighbours and not any(example.contrasts for example in datasets["train"].examples):
         raise DataError(f"loss {loss.loss!r} compares numbers of several tokens, and all scores here are one token")
-    scored = rows["validation"][: settings.data.validation_rows]
-    _check_metric(args, {"loss", *(figure_names(rubric, scored) if scored else ())})
+    sample = draw_validation(data_folder, rubric, rows["train"], rows["validation"], settings.data.validation_rows)
+    _check_metric(args, {"loss", *sample.choosing_figures})
     model = load_trainable(settings.model, args)
     packing = choose_packing(settings.data.packing, model, settings.model.attn_implementation, max_length)
     judge = _validation_judge(model, encoder, max_length, truncate)
+    validation = Validation(judge, sample, shard=not is_deepspeed_zero3_enabled())
+    early_stop = build_early_stop(args.early_stopping_patience, args.early_stopping_threshold)
     train_items = _batch(datasets["train"], loss, settings, packing)
     comparisons = _count_comparisons(train_items, loss)
     trainer = JudgeTrainer(
@@ -114,8 +119,10 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         processing_class=tokenizer,
         data_collator=JudgeCollator(_pad_id(tokenizer, encoder), loss, packing),
         loss_settings=loss,
-        validate=(lambda: validate(judge, scored, shard=not is_deepspeed_zero3_enabled())) if scored else None,
+        validate=validation if sample.rows else None,
+        callbacks=early_stop,
     )
+    place_events(trainer, folder)
     if trainer.is_world_process_zero():
         write_settings(folder, record)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -128,14 +135,18 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         "tokens": trainer.token_counts,
         **({"comparisons": comparisons} if comparisons else {}),
         "resumed_from": checkpoint and Path(checkpoint).name,
+        "stopped_early": any(callback.has_stopped for callback in early_stop),
+        "validation": sample.to_dict(),
         "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
         "log": trainer.state.log_history,
     }
+    end_reports(trainer)
     metrics = trainer.evaluate() if datasets["validation"] is not None else {}
     timings = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
     figures["metrics"] = {
         name: value for name, value in metrics.items() if name.startswith("eval_") and name not in timings
     }
+    figures["reliability"] = {name: found.to_dict() for name, found in validation.reliability.items()}
     save_weights(trainer, settings.model, folder)
     if trainer.is_world_process_zero():
         resolved = {**vars(settings.data), **vars(settings.model), **args.to_dict()}
@@ -336,6 +347,8 @@ def _order(items: Items, settings: TrainingSettings) -> ConversationOrder | None
 
 def _train_without_validation(args: JudgeTrainingArguments) -> None:
     logger.warning("no validation rows: training without validation, and the last weights are exported")
+    if args.early_stopping_patience is not None:
+        raise DataError("early_stopping_patience needs validation rows; prepare with --validation-fraction above 0")
     args.eval_strategy = "no"
     args.load_best_model_at_end = False
 

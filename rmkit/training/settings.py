@@ -17,7 +17,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from rmkit.distances import DISTANCES
 from rmkit.losses import PAIRWISE_LOSSES, PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.training.deepspeed_config import read_deepspeed_config
+from rmkit.training.early_stop import check_early_stop
+from rmkit.training.figures import AGREEMENT, CHOOSING, is_better_higher
 from rmkit.training.layout import PACKINGS
+from rmkit.training.reporting import choose_reports
 from rmkit.yaml_files import read_yaml
 
 
@@ -50,7 +53,10 @@ class DataArguments:
     )
     validation_rows: int = field(
         default=512,
-        metadata={"help": "Validation rows that are scored for MAE and pair accuracy (all count in the loss)."},
+        metadata={
+            "help": "Most validation rows that are scored at each evaluation, spread over sources (all count in the "
+            "loss)."
+        },
     )
 
     def check(self) -> None:
@@ -157,19 +163,40 @@ class JudgeTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep, the best one included."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Export the best checkpoint, not the last."})
     metric_for_best_model: str | None = field(
-        default="eval_loss", metadata={"help": "eval_loss, eval_pair_accuracy, eval_mae or eval_mae_ATTRIBUTE."}
+        default="eval_loss",
+        metadata={
+            "help": f"Figure that chooses the best checkpoint: eval_ and {', '.join(CHOOSING)}; for one attribute, "
+            f"eval_ and {', '.join(f'{name}_ATTRIBUTE' for name in AGREEMENT)}. Whether more is better is known."
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after so many evaluations in which metric_for_best_model did not improve."},
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "By how much it must beat the best so far to count as an improvement."}
+    )
+    report_to: None | str | list[str] = field(
+        default=None,
+        metadata={"help": "tensorboard (where it is installed, the default), wandb and others, all, or none."},
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN loss is shown as it is."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the log."})
 
     def __post_init__(self) -> None:
-        """Say which figures are better when higher (transformers takes all but a loss for such); other defaults."""
+        """Say which figures are better when higher (transformers takes all but a loss for such); other defaults.
+
+        Raises:
+            ValueError: For early stopping that can't work, or a tracker that is not there.
+        """
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu  # torch warns where it can't
         if self.disable_tqdm is None:  # no bars where nobody looks
             self.disable_tqdm = not sys.stderr.isatty()
         if self.greater_is_better is None:
-            self.greater_is_better = (self.metric_for_best_model or "").endswith("pair_accuracy")
+            self.greater_is_better = is_better_higher(self.metric_for_best_model or "")
+        self.report_to = choose_reports(self.report_to)
         super().__post_init__()
+        check_early_stop(self, self.early_stopping_patience, self.early_stopping_threshold)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from rmkit.losses import LossSettings
 from rmkit.training.batches import ConversationOrder
 from rmkit.training.head import CompletionHead, row_counts, row_sums
+
+logger = logging.getLogger(__name__)
 
 
 class ScoreLossMixin(Trainer):
@@ -166,11 +170,11 @@ class JudgeTrainer(ScoreLossMixin):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train for an epoch; not where the last step is done already, for Trainer would make one more.
 
-        That is so when a run that was killed after its last checkpoint is resumed.
+        That is so when a run that was killed after its last checkpoint, or after it stopped early, is resumed.
         """
         if self._order is not None:
             self._order.set_epoch(kwargs["epoch"])  # what skips batches of a resumed epoch does not hand it on
-        if self.state.global_step < self.state.max_steps:
+        if self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -178,11 +182,18 @@ class JudgeTrainer(ScoreLossMixin):
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The validation loss, and the figures of `validate`."""
-        metrics = super().evaluate(*args, **kwargs)
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Add the figures of `validate`, before they are logged and early stopping sees them."""
+        output = super().evaluation_loop(*args, **kwargs)
         if self.validate is not None:
-            figures = {f"eval_{name}": value for name, value in self.validate().items()}
-            self.log(dict(figures))
-            metrics.update(figures)
-        return metrics
+            assert output.metrics is not None  # there is a validation loss
+            output.metrics.update({f"eval_{name}": value for name, value in self.validate().items()})
+        return output
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether this is the best evaluation so far; not where the figure is undefined."""
+        name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
+        if self.validate is not None and self.args.metric_for_best_model and name not in metrics:
+            logger.warning("step %d: %s is undefined, so this is not the best", self.state.global_step, name)
+            return False
+        return super()._determine_best_metric(metrics, trial)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,12 @@ import torch
 from torch import distributed
 
 from rmkit.engines import Engine, Query
+from rmkit.evaluation.reliability import Reliability
 from rmkit.judge import Judge
 from rmkit.rubric import Rubric
-from rmkit.schema import Conversation, Judgment, RatedResponse
-from rmkit.scores import ScoreDistribution, aggregate, verdict
+from rmkit.schema import Conversation, Judgment
+from rmkit.training.figures import find_figures
+from rmkit.training.validation_sample import ValidationSample
 
 
 class SynchronisedEngine:
@@ -41,95 +41,50 @@ class SynchronisedEngine:
         return answers[0]
 
 
-def validate(judge: Judge, rows: Sequence[RatedResponse], shard: bool) -> dict[str, float]:
-    """Score rows and compare with their ratings; every rank gets the same figures.
+class Validation:
+    """Scores the validation sample and compares with ratings and preferences.
 
     Args:
         judge: Reads scores from the model in training.
-        rows: Rated responses; those that share a conversation give pairs.
-        shard: Whether each rank scores its share of the rows. Otherwise each scores all of them.
+        sample: What is scored.
+        shard: Whether each rank scores its share. Otherwise each scores all of it.
 
-    Returns:
-        Figures by name, see `agreement`.
+    Attributes:
+        reliability: Reliability bins by attribute, of the last evaluation.
     """
-    ranks = distributed.get_world_size() if shard and distributed.is_initialized() else 1
-    rank = distributed.get_rank() if ranks > 1 else 0
-    mine = rows[rank::ranks]
-    judgments = judge.score(
-        [row.conversation for row in mine],
-        [row.response for row in mine],
-        [row.reference for row in mine],
-        [row.rubric for row in mine],
-    )
-    if ranks > 1:
+
+    def __init__(self, judge: Judge, sample: ValidationSample, shard: bool) -> None:
+        self.judge = judge
+        self.sample = sample
+        self.shard = shard
+        self.reliability: dict[str, Reliability] = {}
+        self._comparisons = sample.comparisons
+        self._responses: list[tuple[Conversation, str, str | None, Rubric | None]] = [
+            *((row.conversation, row.response, row.reference, row.rubric) for row in sample.rows),
+            *((pair.conversation, text, None, None) for pair in sample.pairs for text in pair.chosen + pair.rejected),
+        ]
+
+    def __call__(self) -> dict[str, float]:
+        """Score, on every rank; each gets the same figures, see `find_figures`."""
+        figures = find_figures(self.sample.rubric, self.sample.rows, self._comparisons, self._score())
+        self.reliability = figures.reliability
+        return figures.metrics
+
+    def _score(self) -> list[Judgment]:
+        ranks = distributed.get_world_size() if self.shard and distributed.is_initialized() else 1
+        rank = distributed.get_rank() if ranks > 1 else 0
+        mine = self._responses[rank::ranks]
+        judgments = self.judge.score(
+            [conversation for conversation, *_ in mine],
+            [text for _, text, *_ in mine],
+            [reference for *_, reference, _ in mine],
+            [rubric for *_, rubric in mine],
+        )
+        if ranks == 1:
+            return judgments
         parts: list[Any] = [None] * ranks
         distributed.all_gather_object(parts, judgments)
-        judgments = [parts[index % ranks][index // ranks] for index in range(len(rows))]
-    return agreement(judge, rows, judgments)
-
-
-def figure_names(rubric: Rubric, rows: Sequence[RatedResponse]) -> set[str]:
-    """Names of the figures that `agreement` finds on these rows, if the judge fails on none of them."""
-    keys = {key for row in rows for key in (row.rubric or rubric).complete(row.scores)}
-    names = {"errors", *(f"mae_{key}" for key in keys)}
-    if keys:
-        names |= {"mae", "outside_mass"}
-    return names | {"pair_accuracy", "pairs"} if _rated_pairs(rubric, rows) else names
-
-
-def agreement(judge: Judge, rows: Sequence[RatedResponse], judgments: Sequence[Judgment]) -> dict[str, float]:
-    """How well judgements agree with ratings.
-
-    Returns:
-        `mae_KEY` for each attribute (mean absolute error of the expected score, in score steps), `mae` (their
-        mean), `pair_accuracy` (over pairs of responses to one conversation whose ratings have different
-        aggregates; ties half) and `pairs`, `outside_mass` (mean probability outside the scale), `errors`
-        (responses without a judgement). A figure without data is absent.
-    """
-    errors: dict[str, list[float]] = defaultdict(list)
-    outside: list[float] = []
-    for row, judgment in zip(rows, judgments, strict=True):
-        scores = (row.rubric or judge.rubric).complete(row.scores)
-        for key, distribution in judgment.attributes.items():
-            outside.append(distribution.outside_mass)
-            if key in scores:
-                errors[key].append(abs(distribution.mean - scores[key]))
-    figures = {f"mae_{key}": float(np.mean(values)) for key, values in sorted(errors.items())}
-    if figures:
-        figures["mae"] = float(np.mean(list(figures.values())))
-        figures["outside_mass"] = float(np.mean(outside))
-    outcomes = []
-    for i, j, truth in _rated_pairs(judge.rubric, rows):
-        first, second = judgments[i].aggregate, judgments[j].aggregate
-        if first is not None and second is not None:
-            outcomes.append((1 + truth * verdict(first, second)) / 2)
-    if outcomes:
-        figures["pair_accuracy"] = float(np.mean(outcomes))
-        figures["pairs"] = float(len(outcomes))
-    figures["errors"] = float(sum(judgment.error is not None for judgment in judgments))
-    return figures
-
-
-def _rated_pairs(rubric: Rubric, rows: Sequence[RatedResponse]) -> list[tuple[int, int, int]]:
-    """Indices of two responses to one conversation with different rated aggregates, and which is higher: 1 or -1."""
-    groups: dict[Conversation, list[tuple[int, float]]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        rated = None if row.rubric is not None else _rated_aggregate(rubric, row.scores)
-        if rated is not None:
-            groups[row.conversation].append((index, rated))
-    return [
-        (i, j, verdict(rated_i, rated_j))
-        for members in groups.values()
-        for (i, rated_i), (j, rated_j) in combinations(members, 2)
-        if rated_i != rated_j
-    ]
-
-
-def _rated_aggregate(rubric: Rubric, ratings: Mapping[str, int]) -> float | None:
-    scores = rubric.complete(ratings)
-    if any(attribute.weight and attribute.key not in scores for attribute in rubric.attributes):
-        return None
-    return aggregate(rubric, {key: ScoreDistribution((score,), (1.0,)) for key, score in scores.items()})
+        return [parts[place % ranks][place // ranks] for place in range(len(self._responses))]
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:

@@ -18,6 +18,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rmkit.evaluation.reliability import Reliability
 from rmkit.jsonl import read_jsonl
 from rmkit.judge import Judge
 from rmkit.judge_config import JudgeConfig
@@ -26,7 +27,8 @@ from rmkit.manifest import sha256_file
 from rmkit.schema import Judgment, RatedResponse
 from rmkit.training.run import train_judge
 from rmkit.training.settings import TrainingSettings
-from rmkit.training.validation import agreement
+from rmkit.training.validation import Validation
+from rmkit.training.validation_sample import draw_validation
 
 VLLM_PROGRAM = """
 import json, sys
@@ -74,12 +76,19 @@ def test_plain_transformers_load_it(zero2_run: Any, training_data: Path) -> None
 
 
 def test_scores_are_those_of_validation(zero2_run: Any, zero3_run: Any, training_data: Path) -> None:
-    rows = read_rows(training_data / "validation.jsonl")[:16]
+    train, rows = (read_rows(training_data / f"{name}.jsonl") for name in ("train", "validation"))
     for run in (zero2_run, zero3_run):
         judge = Judge.load(run.folder, truncate=True)
-        figures = agreement(judge, rows, score(judge, rows))
+        validation = Validation(judge, draw_validation(training_data, judge.rubric, train, rows, 16), shard=False)
+        figures = validation()
+        assert figures["errors"] == 0 and run.record["validation"]["rows"] == 16
         recorded = {name: run.record["metrics"][f"eval_{name}"] for name in figures}
         assert figures == pytest.approx(recorded, abs=1e-4)
+        assert set(validation.reliability) == set(run.record["reliability"]) == set(judge.rubric.keys)
+        for key, found in validation.reliability.items():
+            kept = Reliability.from_dict(run.record["reliability"][key])
+            assert [part.n for part in kept.bins] == [part.n for part in found.bins]
+            assert kept.expected_calibration_error == pytest.approx(found.expected_calibration_error, abs=1e-4)
 
 
 def test_vllm_reads_the_same_scores(
@@ -192,8 +201,10 @@ def test_lora_is_merged_and_the_adapter_kept(
         logits = merged(input_ids=ids).logits
         assert torch.allclose(logits, unmerged(input_ids=ids).logits, atol=1e-5)
         assert not torch.allclose(logits, plain(input_ids=ids).logits, atol=1e-2)
-    rows = read_rows(Path(settings.data.data) / "validation.jsonl")
-    expected = {f"eval_{name}": value for name, value in agreement(judge, rows, score(judge, rows)).items()}
+    data = Path(settings.data.data)
+    train, rows = (read_rows(data / f"{name}.jsonl") for name in ("train", "validation"))
+    validation = Validation(judge, draw_validation(data, judge.rubric, train, rows, 512), shard=False)
+    expected = {f"eval_{name}": value for name, value in validation().items()}
     assert {name: figures["metrics"][name] for name in expected} == pytest.approx(expected, abs=1e-5)
 
 

@@ -36,12 +36,13 @@ def evaluations(figures: dict[str, Any], name: str) -> dict[int, float]:
     return found
 
 
-@pytest.mark.parametrize("metric", ["eval_loss", "eval_mae_helpfulness", "eval_pair_accuracy"])
+@pytest.mark.parametrize("metric", ["eval_loss", "eval_mae_helpfulness", "eval_pair_accuracy", "qwk_overall"])
 def test_the_checkpoint_with_the_best_figure_is_exported(small_settings: Settings, metric: str) -> None:
     figures = train_judge(small_settings("--metric_for_best_model", metric, "--learning_rate", "0.03"))
+    metric = f"eval_{metric.removeprefix('eval_')}"
     by_step = evaluations(figures, metric)
     assert list(by_step) == [2, 4, 6]
-    best = max(by_step.values()) if metric == "eval_pair_accuracy" else min(by_step.values())
+    best = max(by_step.values()) if metric in ("eval_pair_accuracy", "eval_qwk_overall") else min(by_step.values())
     assert figures["metrics"][metric] == pytest.approx(best, abs=1e-6)
     assert by_step[int(figures["best_checkpoint"].removeprefix("checkpoint-"))] == best
 
@@ -108,6 +109,9 @@ def test_without_validation_rows_the_last_weights_are_exported(small_settings: S
     figures = train_judge(small_settings("--max_steps", "2", "--data", str(data)))
     assert figures["metrics"] == {}
     assert figures["best_checkpoint"] is None
+    assert figures["reliability"] == {} and figures["validation"]["rows"] == 0
+    with pytest.raises(DataError, match="early_stopping_patience needs validation rows; prepare with --validation-"):
+        train_judge(small_settings("--early_stopping_patience", "2", "--data", str(data), "--output_dir", "unused"))
     assert Judge.load(str(settings.training.output_dir)).score(["Hello?"], ["Hello!"])[0].error is None
 
 
@@ -186,10 +190,10 @@ def test_rows_that_are_too_long_are_counted(small_settings: Settings) -> None:
         train_judge(small_settings("--max_length", "60", "--output_dir", "unused"))
 
 
-@pytest.mark.parametrize("metric", ["eval_accuracy", "eval_mae_politeness"])
+@pytest.mark.parametrize("metric", ["eval_accuracy", "eval_mae_politeness", "eval_pairs"])
 def test_an_unknown_metric_is_refused_before_training(small_settings: Settings, metric: str) -> None:
     settings = small_settings("--metric_for_best_model", metric)
-    with pytest.raises(DataError, match=r"is none that the validation rows give: eval_errors, eval_loss, eval_mae, "):
+    with pytest.raises(DataError, match=r"is none that the validation rows give: eval_calibration_error, "):
         train_judge(settings)
     assert not Path(str(settings.training.output_dir)).exists()
 

@@ -10,6 +10,7 @@ import pytest
 
 from rmkit.errors import DataError
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
+from rmkit.training.figures import CHOOSING
 from rmkit.training.run_record import check_settings, write_run, write_settings
 from rmkit.training.settings import LossArguments, read_settings
 
@@ -82,6 +83,13 @@ def test_the_file_may_come_last_or_with_an_equals_sign(needed: list[str], tmp_pa
         ("preference_alpha: -1\n", r"preference_alpha=-1.0 must be at least 0"),
         ("max_length: long\n", r"argument --max_length/--max-length: invalid int value: 'long'"),
         ("lr_scheduler_type: sometimes\n", r"sometimes"),
+        ("report_to: tensorbord\n", r"report_to='tensorbord' is unknown; choose all, none, .*tensorboard"),
+        ("early_stopping_patience: 0\n", r"early_stopping_patience=0 and .*: give a number of evaluations, 1 or more"),
+        ("early_stopping_threshold: 0.1\n", r"threshold=0.1 does nothing without early_stopping_patience"),
+        (
+            "early_stopping_patience: 2\neval_strategy: no\nload_best_model_at_end: false\n",
+            r"early_stopping_patience=2 needs evaluations: set eval_strategy to steps or epoch",
+        ),
     ],
 )
 def test_what_a_file_says_wrong(
@@ -138,13 +146,18 @@ def test_defaults_suit_a_judge(needed: list[str]) -> None:
     assert training.remove_unused_columns is False
     assert training.logging_nan_inf_filter is False
     assert training.dataloader_pin_memory is False  # on a CPU
+    assert training.report_to == ["tensorboard"]
     assert training.disable_tqdm is True  # standard error is no terminal here
     assert settings.loss.settings() == PRESETS["paper"]
 
 
 @pytest.mark.parametrize(
     ("metric", "higher"),
-    [("eval_loss", False), ("eval_mae", False), ("eval_mae_helpfulness", False), ("eval_pair_accuracy", True)],
+    [
+        *(("eval_loss", False), ("eval_mae", False), ("eval_mae_helpfulness", False), ("eval_pair_accuracy", True)),
+        *(("pair_accuracy_mode", True), ("eval_qwk", True), ("qwk_safety", True), ("eval_spearman_safety.0-10", True)),
+        *(("eval_calibration_error", False), ("calibration_error_qwk", False), ("outside_mass", False)),
+    ],
 )
 def test_which_figures_are_better_when_higher(needed: list[str], metric: str, higher: bool) -> None:
     assert read_settings([*needed, "--metric_for_best_model", metric]).training.greater_is_better is higher
@@ -209,3 +222,6 @@ def test_help_teaches(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert shown.index("--data ") < shown.index("--learning_rate")  # our own options come first
     assert "Example: torchrun" in shown
+    words = " ".join(shown.split())
+    assert all(f" {name}," in words or f" {name};" in words for name in CHOOSING)
+    assert "qwk_ATTRIBUTE" in words and "--early_stopping_patience" in words
