@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
+
+from rmkit.evaluation.agreement import rank_correlation
 
 
 def correlate_attributes(keys: Sequence[str], columns: np.ndarray) -> dict[str, Any]:
@@ -26,13 +27,8 @@ def correlate_attributes(keys: Sequence[str], columns: np.ndarray) -> dict[str, 
     for i in range(size):
         for j in range(i + 1):
             both = ~np.isnan(columns[:, [i, j]]).any(axis=1)
-            found = _spearman(columns[both, i], columns[both, j])
+            n = int(both.sum())
+            found = rank_correlation(columns[both, i].tolist(), columns[both, j].tolist()) if n > 2 else None
             spearman[i][j] = spearman[j][i] = found
-            counts[i][j] = counts[j][i] = int(both.sum())
+            counts[i][j] = counts[j][i] = n
     return {"keys": list(keys), "spearman": spearman, "n": counts}
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
+from rmkit.evaluation.agreement import rank_correlation
 from rmkit.evaluation.outcomes import Outcome
 from rmkit.evaluation.records import SIDES, Scoring
 from rmkit.rubric import Rubric
@@ -44,7 +44,6 @@ def compare_entropies(entropies: Sequence[float] | np.ndarray, errors: Sequence[
         `low`, `high`, `n`, mean `entropy` and mean `error`. Equal entropies are never parted.
     """
     x, y = np.asarray(entropies, dtype=float), np.asarray(errors, dtype=float)
-    varies = len(x) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0
     bins = []
     if len(x):
         cuts = np.unique(np.quantile(x, np.arange(1, BINS) / BINS, method="inverted_cdf"))
@@ -60,7 +59,7 @@ def compare_entropies(entropies: Sequence[float] | np.ndarray, errors: Sequence[
                     "error": float(y[inside].mean()),
                 }
             )
-    return {"n": len(x), "spearman": float(spearmanr(x, y).statistic) if varies else None, "bins": bins}
+    return {"n": len(x), "spearman": rank_correlation(x.tolist(), y.tolist()), "bins": bins}
 
 
 def entropy_of_pairs(scoring: Scoring, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from rmkit.evaluation.records import SIDES, Scoring
 from rmkit.schema import PreferencePair
 from rmkit.scores import verdict
 
+RATIO_EDGES = (-1.5, -0.5, -0.1, 0.1, 0.5, 1.5)
+"""Where groups of pairs by log2(length of chosen / length of rejected) end: about equal between the middle two."""
+
 LEAST_FOR_SLOPE = 10
 """Fewer records have no slope: its interval would rest on the regression's form alone."""
 
@@ -43,8 +46,10 @@ def measure_length_bias(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        `subsets` and `all_pairs`, each as `_measure` gives it, and `slope`, over all judged responses: see
-        `fit_slope`; quality is chosen or rejected, and responses are compared within their pair only.
+        `subsets` and `all_pairs`, each as `_measure` gives it; `by_ratio`, the accuracy (ties half) of the judged
+        comparisons between any two of `RATIO_EDGES`, from `low` to `high` (None: no bound); and `slope`, over all
+        judged responses: see `fit_slope`; quality is chosen or rejected, and responses are compared within their
+        pair only.
     """
     pairs = {pair.id: pair for pair in scoring.pairs}
     duels = {
@@ -55,6 +60,7 @@ def measure_length_bias(
     return {
         "subsets": {name: _measure(found, seed, resamples) for name, found in duels.items()},
         "all_pairs": _measure(everything, seed, resamples),
+        "by_ratio": _bin_ratios(everything, seed, resamples),
         "slope": _fit_pairs(scoring),
     }
 
@@ -114,6 +120,31 @@ def _measure(duels: Sequence[_Duel], seed: int, resamples: int) -> dict[str, Any
         }
     figures["excess"] = _mean_interval(add_up(parts["longer_preferred"][0] - longer, uneven & judged), resamples, seed)
     return figures
+
+
+def _bin_ratios(duels: Sequence[_Duel], seed: int, resamples: int) -> list[dict[str, Any]]:
+    places: dict[int, dict[str, list[float]]] = {}
+    for duel in duels:
+        if duel.verdict is not None:
+            rows = places.setdefault(int(np.searchsorted(RATIO_EDGES, duel.ratio)), {})
+            row = rows.setdefault(duel.record, [0.0, 0.0])
+            row[0] += (duel.verdict + 1) / 2
+            row[1] += 1
+    bounds = [None, *RATIO_EDGES, None]
+    bins = []
+    for place in sorted(places):
+        rows = np.array(list(places[place].values()))
+        part, whole = rows.sum(axis=0).tolist()
+        bins.append(
+            {
+                "low": bounds[place],
+                "high": bounds[place + 1],
+                "n": int(whole),
+                "accuracy": part / whole,
+                "interval": share_interval(rows, resamples, seed),
+            }
+        )
+    return bins
 
 
 def _mean_interval(rows: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:

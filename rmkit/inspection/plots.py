@@ -5,27 +5,15 @@ They hold figures and fixed words only; names from data stand in the captions ar
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from rmkit.inspection.figures import Histogram, LengthBin
-from rmkit.svg import COLOUR, render_svg
+from rmkit.svg import COLOUR, INK, SECOND, render_page_svg
 
-_INK, _DERIVED = "#010203", "#c77d0b"
-_CSS_COLOURS = {_INK: "currentColor", COLOUR: "var(--bar)", _DERIVED: "var(--derived)"}
-_STYLE = {
-    "font.size": 8,
-    "font.family": "sans-serif",
-    "axes.linewidth": 0.6,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
-    **{f"{axis}tick.major.{what}": size for axis in "xy" for what, size in (("width", 0.6), ("size", 2))},
-    **{f"{axis}tick.minor.{what}": 0 for axis in "xy" for what in ("width", "size")},
-    "savefig.transparent": True,
-}
 _MOST_TICKS = 11
 _BINS = 40
 
@@ -44,7 +32,7 @@ def plot_histogram(histogram: Histogram, top: float) -> str:
         derived = 100 * histogram.derived / total
         axes.bar(places, 100 * histogram.shares - derived, bottom=derived, color=COLOUR, width=0.8)
         if histogram.derived.any():
-            axes.bar(places, derived, color=_DERIVED, width=0.8)
+            axes.bar(places, derived, color=SECOND, width=0.8)
         step = -(-len(places) // _MOST_TICKS)
         if len(histogram.labels[-1]) > 3:  # ranges of scores are wide
             step = max(step, -(-len(places) // 4))
@@ -52,7 +40,7 @@ def plot_histogram(histogram: Histogram, top: float) -> str:
         axes.set(ylim=(0, 105 * max(top, 0.01)), ylabel="%")
         axes.yaxis.set_major_locator(_few_ticks())
 
-    return _draw(draw, 2.3, 1.5, f"histogram {histogram.counts.tolist()} {top}")
+    return render_page_svg(draw, 2.3, 1.5, f"histogram {histogram.counts.tolist()} {top}")
 
 
 def plot_lengths(lengths: np.ndarray) -> str:
@@ -67,7 +55,7 @@ def plot_lengths(lengths: np.ndarray) -> str:
         axes.yaxis.set_major_locator(_few_ticks())
         _scale_lengths(axes, _spans_tens(low, high))
 
-    return _draw(draw, 3.2, 1.8, f"lengths {len(lengths)} {lengths.sum()}")
+    return render_page_svg(draw, 3.2, 1.8, f"lengths {len(lengths)} {lengths.sum()}")
 
 
 def plot_length_scores(bins: Sequence[LengthBin], place: int, scale: tuple[int, int]) -> str:
@@ -90,7 +78,7 @@ def plot_length_scores(bins: Sequence[LengthBin], place: int, scale: tuple[int, 
         axes.yaxis.set_major_locator(_few_ticks())
         _scale_lengths(axes, _spans_tens(min(x), max(x)))
 
-    return _draw(draw, 3.2, 1.8, f"length scores {place} {shown}")
+    return render_page_svg(draw, 3.2, 1.8, f"length scores {place} {shown}")
 
 
 def plot_length_ratios(chosen: np.ndarray, rejected: np.ndarray) -> str:
@@ -100,12 +88,12 @@ def plot_length_ratios(chosen: np.ndarray, rejected: np.ndarray) -> str:
     def draw(axes: Axes) -> None:
         counts, edges = np.histogram(ratios, np.linspace(-4.1, 4.1, _BINS + 2))
         axes.stairs(counts, edges, fill=True, color=COLOUR)
-        axes.axvline(0.0, color=_INK, linewidth=0.8, linestyle=":")
+        axes.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
         axes.set_xticks(range(-4, 5, 2), ["1/16", "1/4", "1", "4", "16"])
         axes.set(xlabel="length of chosen / length of rejected", ylabel="pairs")
         axes.yaxis.set_major_locator(_few_ticks())
 
-    return _draw(draw, 3.2, 1.8, f"ratios {len(chosen)}")
+    return render_page_svg(draw, 3.2, 1.8, f"ratios {len(chosen)}")
 
 
 def _spans_tens(low: float, high: float) -> bool:
@@ -125,18 +113,3 @@ def _scale_lengths(axes: Axes, spans_tens: bool) -> None:
 
 def _few_ticks() -> MaxNLocator:
     return MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
-
-
-def _draw(draw: Callable[[Axes], None], width: float, height: float, name: str) -> str:
-    """SVG to stand in a page: colours from its style sheet, and ids that no other plot there has."""
-    svg = render_svg(draw, width, height, {**_STYLE, "svg.hashsalt": name})
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # a page needs none
-    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)  # of groups, that nothing refers to, numbered alike in each plot
-    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # would hold for the whole page
-    svg = re.sub(r" font-family: [^;]*;", "", svg)  # the page's
-    svg = svg.replace("xlink:href", "href").replace("<svg ", '<svg aria-hidden="true" ', 1)  # tables say the same
-    for colour, css in _CSS_COLOURS.items():
-        svg = svg.replace(colour, css)
-    return svg

@@ -51,6 +51,8 @@ def test_counts_by_hand():
     assert figures["excess"]["mean"] == pytest.approx((2.5 - 1) / 3)
     low, high = figures["accuracy_longer"]["interval"]
     assert low < 0.5 < high
+    by_ratio = [(row["low"], row["high"], row["n"], row["accuracy"]) for row in measure(rows)["by_ratio"]]
+    assert by_ratio == [(-1.5, -0.5, 2, 0.25), (-0.1, 0.1, 1, 1.0), (0.5, 1.5, 1, 1.0)]
 
 
 def test_a_judge_that_prefers_length_is_found_out():
