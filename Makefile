@@ -46,7 +46,7 @@ test test-long demo: export DO_NOT_TRACK := 1
 demo: export PYTHONWARNINGS := ignore::FutureWarning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check
+.PHONY: help setup demo browser test test-long check
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/\1|\2/' \
@@ -57,7 +57,15 @@ setup: $(STAMP)  ## build .venv with everything in it (DEVICE=cpu|gpu overrides 
 demo: setup  ## the whole way on generated data: prepare, train, score, benchmark, reward
 	.venv/bin/python demo.py
 
-test: setup  ## the test suite
+# The report is tested in Chromium, where there is one. CI, as root on Debian, installs it.
+browser:
+	@if [ -n "$$CI" ] && ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium"; \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			chromium fonts-dejavu-core) >/dev/null 2>&1 || echo "chromium can't be installed: the report is not tested in a browser"; \
+	fi
+
+test: setup browser  ## the test suite
 	$(VENV)/bin/python -m pytest
 
 test-long: setup  ## the tests that take minutes each

@@ -1,4 +1,4 @@
-"""Turn the scores of preference pairs, or pairs and a judge, into a benchmark's figures and a report."""
+"""Turn the scores of pairs or rated responses, or a judge that makes them, into a benchmark's figures and a report."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rmkit.data import DATASETS
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.evaluation.benchmarks import BENCHMARKS
+from rmkit.evaluation.gathering import add_prior_sets, name_judges
+from rmkit.evaluation.rated import read_rated
+from rmkit.evaluation.ratings import evaluate_rating_judges, evaluate_ratings
 from rmkit.evaluation.records import read_scoring
-from rmkit.evaluation.report import write_report
-from rmkit.evaluation.results import evaluate
-from rmkit.evaluation.tables import render_markdown
+from rmkit.evaluation.report import render_markdown, write_report
+from rmkit.evaluation.results import evaluate, evaluate_judges
 from rmkit.published import ensure_published, prepare_published
+from rmkit.score_items import InputKind
 from rmkit.scoring_options import add_scoring_options, score_with_options
+
+RATINGS = "ratings"
+"""In place of a benchmark's name: agreement with human ratings."""
 
 _EPILOG = """\
 With --scores, reads what evaluate/score_pairs.py wrote; runs on any machine, without the judge. With --judge,
 scores the pairs into the output folder first, as that script does, and goes on where an earlier run stopped.
-The report is results.json, results.md and report.html. Examples:
+Several folders, or --judge with --scores of others, are compared record by record. The report is results.json,
+results.md (for a model card) and report.html. Examples:
 
   python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/scores
   python evaluate/run_benchmark.py --benchmark reward_bench --judge runs/judge --output runs/rb
   python evaluate/run_benchmark.py --benchmark reward_bench_2 --judge runs/judge --output runs/rb2
   python evaluate/run_benchmark.py --benchmark rm_bench --raw total_dataset.json --judge runs/judge --output runs/rm
+  python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/a runs/b --output runs/a_and_b
+  python evaluate/run_benchmark.py --benchmark ratings --judge runs/judge --input data/helpsteer2 --output runs/hs2
 
 Of RM-Bench and PPE correctness no commit on the hub is known here: name raw files, or hub ids with one you trust.
 
@@ -44,16 +54,23 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--benchmark",
         required=True,
-        choices=BENCHMARKS,
-        help="a published benchmark, with its official figures (docs/scoring.md has the formulas); pairs: any other "
-        "pairs, by their own subsets",
+        choices=[*BENCHMARKS, RATINGS],
+        help="a published benchmark, with its official figures (docs/scoring.md has the formulas); pairs: any "
+        "other pairs or best-of-n rows, by their own subsets; ratings: agreement with the scores of rated responses",
     )
-    parser.add_argument("--scores", type=Path, help="folder that evaluate/score_pairs.py wrote")
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="folders that evaluate/score_pairs.py wrote (score_responses.py for ratings); several are compared",
+    )
     parser.add_argument(
         "--pairs",
         "--input",
         type=Path,
-        help="pairs file, or the folder that data_prep/prepare.py wrote; with --judge, what is scored "
+        help="pairs (for ratings: rated rows), or the folder that data_prep/prepare.py wrote; with --judge, what is "
+        "scored "
         "(default with --scores: pairs.jsonl in the scores folder; with --judge: the benchmark's own pairs, from the "
         "hub, prepared in OUTPUT/data)",
     )
@@ -64,7 +81,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="with --judge: the benchmark as it is published, in place of --input; prepared in OUTPUT/data first",
     )
     parser.add_argument(
-        "--output", type=Path, help="folder for the report, and for the scores of --judge (default: the scores folder)"
+        "--prior",
+        nargs="+",
+        default=[],
+        metavar="NAME=DIR",
+        help="for reward_bench and one judge: scoring folders of its prior sets, for the average with them",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder for the report, and for the scores of --judge (default: the scores folder, if there is one)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.add_argument(
@@ -76,16 +102,26 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.judge is None:
         if arguments.scores is None:
             parser.error("name the folder with the --scores, or a --judge to make them")
+        if len(arguments.scores) > 1 and arguments.output is None:
+            parser.error("several --scores need an --output for the report")
+        if arguments.benchmark == RATINGS and arguments.pairs is None:
+            parser.error("--benchmark ratings needs --input: the rated rows that were scored")
         for name in [*scoring_options, "raw"]:
             if getattr(arguments, name) != parser.get_default(name):
                 parser.error(f"--{name.replace('_', '-')} says how to score, which needs a --judge")
-    elif arguments.scores is not None or arguments.output is None:
-        parser.error("--judge needs --output (for scores and report), and no --scores")
+    elif arguments.output is None:
+        parser.error("--judge needs --output, for scores and report")
     elif arguments.raw is not None and (published is None or arguments.pairs is not None):
         parser.error("--raw is for a published benchmark, in place of --input")
     elif arguments.raw is None and arguments.pairs is None and (published is None or not published.revision):
         choice = "--input (the pairs)" if published is None else "--raw (the published files) or --input (the pairs)"
         parser.error(f"--judge with --benchmark {arguments.benchmark} needs {choice}")
+    names = BENCHMARKS["reward_bench"].prior
+    if arguments.prior and (arguments.benchmark != "reward_bench" or len(list_folders(arguments)) > 1):
+        parser.error("--prior is for --benchmark reward_bench and one judge")
+    for given in arguments.prior:
+        if given.partition("=")[0] not in names or not given.partition("=")[2]:
+            parser.error(f"--prior {given}: write NAME=DIR, with a NAME of {', '.join(names)}")
     if arguments.resamples < 1 or arguments.seed < 0:
         parser.error("--resamples must be at least 1 and --seed at least 0")
     return arguments
@@ -103,18 +139,46 @@ def prepare_pairs(arguments: argparse.Namespace) -> Path:
     return folder
 
 
+def list_folders(arguments: argparse.Namespace) -> list[Path]:
+    """The scoring folders to report on; that of --judge comes first."""
+    return [*([arguments.output] if arguments.judge is not None else []), *(arguments.scores or [])]
+
+
+def evaluate_pairs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The results of one judge, or of several, on pairs."""
+    folders = list_folders(arguments)
+    # A judge's own folder has a copy of the pairs, and its own input may be a published file.
+    pairs = None if arguments.judge is not None else arguments.pairs
+    scorings = [read_scoring(folder, pairs) for folder in folders]
+    options = (arguments.benchmark, arguments.seed, arguments.resamples)
+    if len(scorings) == 1:
+        prior = {name: Path(folder) for name, _, folder in (given.partition("=") for given in arguments.prior)}
+        return evaluate(add_prior_sets(scorings[0], prior) if prior else scorings[0], *options)
+    names = name_judges(folders, [scoring.manifest for scoring in scorings])
+    return evaluate_judges(dict(zip(names, scorings, strict=True)), *options)
+
+
+def evaluate_rated(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The agreement of one judge, or of several, with ratings."""
+    folders = list_folders(arguments)
+    scorings = [read_rated(folder, arguments.pairs) for folder in folders]
+    if len(scorings) == 1:
+        return evaluate_ratings(scorings[0], arguments.seed, arguments.resamples)
+    names = name_judges(folders, [scoring.manifest for scoring in scorings])
+    return evaluate_rating_judges(dict(zip(names, scorings, strict=True)), arguments.seed, arguments.resamples)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Score if a judge is given, read scores, compute, write the report, print the table; returns the status."""
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        rated = arguments.benchmark == RATINGS
         if arguments.judge is not None:
-            score_with_options(arguments, "pairs", prepare_pairs(arguments), arguments.output)
-            scoring = read_scoring(arguments.output)
-        else:
-            scoring = read_scoring(arguments.scores, arguments.pairs)
-        results = evaluate(scoring, arguments.benchmark, arguments.seed, arguments.resamples)
-        paths = write_report(results, arguments.output or arguments.scores)
+            kind: InputKind = "responses" if rated else "pairs"
+            score_with_options(arguments, kind, prepare_pairs(arguments), arguments.output)
+        results = evaluate_rated(arguments) if rated else evaluate_pairs(arguments)
+        paths = write_report(results, arguments.output or arguments.scores[0])
     except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:
         print(f"run_benchmark: {error}", file=sys.stderr)
         return 1

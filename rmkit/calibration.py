@@ -18,6 +18,7 @@ from rmkit.errors import DataError
 from rmkit.manifest import read_json, write_json
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment
+from rmkit.scores import aggregate_scores
 
 FILE_NAME = "calibration.json"
 """What the file is called in a judge folder."""
@@ -93,12 +94,8 @@ class Calibration:
         if judgment.error is not None:
             return None
         scores = {key: curve(judgment.attributes[key].mean) for key, curve in self.scores.items()}
-        counted = [attribute for attribute in self.rubric.attributes if attribute.weight]
-        aggregate = None
-        if all(attribute.key in scores for attribute in counted):
-            total = sum(attribute.weight * attribute.to_unit(scores[attribute.key]) for attribute in counted)
-            aggregate = total / sum(abs(attribute.weight) for attribute in counted)
-        return {"scores": scores, "aggregate": aggregate}
+        lacking = any(attribute.weight and attribute.key not in scores for attribute in self.rubric.attributes)
+        return {"scores": scores, "aggregate": None if lacking else aggregate_scores(self.rubric, scores)}
 
     def rescale_probability(self, probability: float) -> float:
         """P(first > second), rescaled; swapping the sides still gives 1 - P.

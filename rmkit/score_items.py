@@ -76,7 +76,7 @@ class ScoreInput:
         Raises:
             DataError: For a line that is no JSON object, or an id that stands twice.
         """
-        for where, row_id, record in self._rows():
+        for where, row_id, record in self.rows():
             if self.kind == "responses":
                 yield _response_item(where, row_id, record)
             else:
@@ -88,14 +88,18 @@ class ScoreInput:
         Raises:
             DataError: See `items`.
         """
-        for where, row_id, record in self._rows():
+        for where, row_id, record in self.rows():
             try:
                 yield PreferencePair.from_dict({**record, "id": row_id}, where)
             except DataError:
                 continue  # its items carry the reason
 
-    def _rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Place (`name:line`, the same on every machine), id and record of each row."""
+    def rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Place (`name:line`, the same on every machine), id and record of each row.
+
+        Raises:
+            DataError: See `items`.
+        """
         lines: dict[str, str] = {}
         for where, record in islice(read_row_file(self.path), self.limit):
             line = where.rpartition(":")[2]

@@ -159,6 +159,29 @@ def aggregate(rubric: Rubric, distributions: Mapping[str, ScoreDistribution], re
     return total / _total_weight(rubric)
 
 
+def aggregate_scores(rubric: Rubric, scores: Mapping[str, float]) -> float | None:
+    """Weighted mean of single scores, each mapped to [0, 1] on its scale: the `aggregate` of numbers.
+
+    Args:
+        rubric: Gives scales and weights.
+        scores: Score per attribute key, perhaps not for all: only those given count.
+
+    Returns:
+        A number in the range of `aggregate`; None if no given attribute has a weight.
+
+    Example:
+        >>> from rmkit.rubric import Attribute
+        >>> rubric = Rubric("two", (Attribute("truth", "Truth", weight=3), Attribute("wit", "Wit")))
+        >>> aggregate_scores(rubric, {"truth": 5, "wit": 3})
+        0.875
+    """
+    given = [attribute for attribute in rubric.attributes if attribute.weight and attribute.key in scores]
+    if not given:
+        return None
+    total = sum(attribute.weight * attribute.to_unit(scores[attribute.key]) for attribute in given)
+    return total / sum(abs(attribute.weight) for attribute in given)
+
+
 def _weighted(distributions: Mapping[str, ScoreDistribution], key: str) -> ScoreDistribution:
     if key not in distributions:
         raise RubricError(f"no score distribution for {key!r}, which counts in the aggregate")

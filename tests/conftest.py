@@ -87,6 +87,49 @@ def write_scoring() -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def write_rated() -> Callable[..., tuple[Path, Path]]:
+    """Writes rated rows and the scoring folder of them: returns the folder and the file of rows.
+
+    A row is (id, rating of truth, expected score of truth[, fields of the row]); a rating or score of None is not
+    there. Scores from 1 to 5 are put on the two scores around them.
+    """
+    rubric = Rubric("two", (Attribute("truth", "Truth"), Attribute("tone", "Tone", weight=0)))
+
+    def judge(score: float | None) -> Judgment:
+        if score is None:
+            return Judgment({}, None, error="the prompt is too long")
+        low = min(int(score), 4)
+        mass = {low: low + 1 - score, low + 1: score - low}
+        truth = ScoreDistribution((1, 2, 3, 4, 5), tuple(mass.get(v, 0.0) for v in range(1, 6)), 0.01)
+        tone = ScoreDistribution((1, 2, 3, 4, 5), (0.2,) * 5)
+        return Judgment({"truth": truth, "tone": tone}, (score - 1) / 4, prompt_tokens=9)
+
+    def write(folder: Path, rows: Iterable[tuple[Any, ...]]) -> tuple[Path, Path]:
+        data, records = [], []
+        for row_id, rating, score, *fields in rows:
+            row = {"id": row_id, "conversation": f"Question {row_id}", "response": "Yes.", "scores": {"truth": rating}}
+            data.append({**row, **dict(*fields)})
+            records.append({"id": row_id, "side": "response", "index": 0, **judge(score).to_dict()})
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "rows.jsonl"
+        write_jsonl(file, data)
+        write_jsonl(folder / "scores.jsonl", records)
+        manifest = {
+            "judge": "tiny",
+            "judge_sha256": "abc",
+            "engine": "none",
+            "rubric": rubric.to_dict(),
+            "input": file.name,
+            "input_sha256": sha256_file(file),
+            "records": len(records),
+        }
+        write_json(folder / "manifest.json", manifest)
+        return folder, file
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The module `tests/tiny.py`, which builds small tokenizers and models; loaded late, for it needs torch."""

@@ -65,6 +65,10 @@ def test_error_says_what_to_do(run, tmp_path):
         (["--benchmark", "rm_bench", "--scores", "s", "--raw", "r"], "--raw says how to score, which needs a --judge"),
         (["--benchmark", "pairs", "--judge", "j", "--output", "o", "--raw", "r"], "in place of --input"),
         (["--benchmark", "best_bench", "--scores", "s"], "invalid choice: 'best_bench'"),
+        (["--benchmark", "pairs", "--scores", "s", "t"], "several --scores need an --output"),
+        (["--benchmark", "ratings", "--scores", "s"], "--benchmark ratings needs --input"),
+        (["--benchmark", "pairs", "--scores", "s", "--prior", "shp=t"], "--prior is for --benchmark reward_bench"),
+        (["--benchmark", "reward_bench", "--scores", "s", "--prior", "hh=t"], "write NAME=DIR, with a NAME of anthr"),
     ],
 )
 def test_options_that_do_not_go_together(run, arguments, message):
@@ -84,3 +88,38 @@ def test_no_engine_and_no_torch(repo, write_scoring, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repo, timeout=120)
     assert "LOADED []" in done.stdout, done.stdout + done.stderr
+
+
+def test_several_judges_are_compared(run, write_scoring, tmp_path):
+    rows = [(str(i), "x", 4, 2) for i in range(8)]
+    one, two = write_scoring(tmp_path / "one", rows), write_scoring(tmp_path / "two", [(*r[:2], 2, 4) for r in rows])
+    done = run("--benchmark", "pairs", "--scores", one, two, "--output", tmp_path / "both", "--resamples", 20)
+    assert done.returncode == 0, done.stderr
+    assert "#### tiny (one) minus tiny (two)" in done.stdout  # both judges are called tiny
+    (comparison,) = json.loads((tmp_path / "both/results.json").read_text("utf-8"))["comparisons"]
+    assert comparison["all_pairs"]["mcnemar"] == {"only_first": 8, "only_second": 0, "p_value": 2 / 2**8}
+    twice = run("--benchmark", "pairs", "--scores", one, one, "--output", tmp_path / "both")
+    assert twice.returncode == 1 and "is given twice" in twice.stderr
+
+
+def test_prior_sets_of_reward_bench(run, write_scoring, tmp_path):
+    subsets = ["hep-go", "mt-bench-easy", "donotanswer", "mt-bench-hard"]
+    core = write_scoring(tmp_path / "core", [(str(i), subset, 4, 2) for i, subset in enumerate(subsets)])
+    names = ["anthropic_helpful", "anthropic_hhh", "shp", "summarize"]
+    # Ids and subsets are those of each set, and stand in the others too.
+    prior = [f"{name}={write_scoring(tmp_path / name, [('1', 'split', 2, 4)])}" for name in names]
+    arguments = ["--benchmark", "reward_bench", "--scores", core, "--resamples", 10]
+    done = run(*arguments, "--prior", *prior)
+    assert done.returncode == 0, done.stderr
+    assert "| **Average with Prior Sets, of half weight** |  |  | **88.9** |" in done.stdout  # 8 of 9
+    results = json.loads((core / "results.json").read_text("utf-8"))
+    assert results["average"]["accuracy"]["ties_zero"] == 1.0
+    assert results["sections"]["Prior Sets"]["subsets"] == names
+
+
+def test_agreement_with_ratings(run, write_rated, tmp_path):
+    folder, file = write_rated(tmp_path / "scores", [(str(i), i % 5 + 1, float(i % 5 + 1)) for i in range(10)])
+    done = run("--benchmark", "ratings", "--scores", folder, "--input", file, "--resamples", 10)
+    assert done.returncode == 0, done.stderr
+    assert "| truth | 10 | 3.00 | 3.00 | 1.000 (1.000 – 1.000) |" in done.stdout
+    assert (folder / "report.html").is_file()

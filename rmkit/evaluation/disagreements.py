@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmkit.evaluation.outcomes import Outcome
+from rmkit.evaluation.rated import RatedScoring
 from rmkit.evaluation.records import Scoring
 from rmkit.inspection.texts import make_printable, shorten
 from rmkit.schema import Conversation, Judgment
@@ -62,6 +63,35 @@ def _aggregate(scoring: Scoring, key: tuple[str, str, int]) -> float:
     aggregate = scoring.judgments[key].aggregate
     assert aggregate is not None  # a comparison with a verdict has judged responses
     return aggregate
+
+
+def worst_ratings(scoring: RatedScoring, most: int = MOST) -> list[dict[str, Any]]:
+    """The responses whose judged scores are furthest from the ratings, the worst first.
+
+    Args:
+        scoring: Rated responses with their judgements.
+        most: How many to list.
+
+    Returns:
+        For each: `id`, `difference` (aggregate of the judge's expected scores minus that of the ratings, over the
+        attributes that are rated), the `conversation`, the `response` as `describe_response` gives it, and `ratings`.
+    """
+    found = []
+    for number, (row, judgment) in enumerate(scoring.pairs()):
+        aggregates = scoring.aggregate(row, judgment)
+        if aggregates is not None and aggregates[0] != aggregates[1]:
+            difference = aggregates[0] - aggregates[1]
+            found.append((-abs(difference), number, difference, row, judgment))
+    return [
+        {
+            "id": row.id,
+            "difference": difference,
+            "conversation": write_conversation(row.conversation),
+            "response": describe_response(row.response, judgment),
+            "ratings": {key: row.scores[key] for key in row.scores if key in judgment.attributes},
+        }
+        for _, _, difference, row, judgment in sorted(found, key=lambda item: item[:2])[:most]
+    ]
 
 
 def describe_response(text: str, judgment: Judgment) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
@@ -99,6 +100,25 @@ def share_interval(rows: np.ndarray, resamples: int, seed: int) -> list[float] |
         return [float(low), float(high)]
     sums = resample_sums({"": rows}, resamples, seed)[""]
     return np.quantile(sums[:, 0] / sums[:, 1], QUANTILES).tolist()
+
+
+def mean_interval(rows: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """The mean of numbers of any sign, with percentiles of a bootstrap of the records that they belong to.
+
+    Args:
+        rows: Sum and number of each record, of shape (records, 2).
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the generator.
+
+    Returns:
+        `mean` and `interval`, both None without any number.
+    """
+    rows = rows[rows[:, 1] > 0]
+    if not len(rows):
+        return {"mean": None, "interval": None}
+    sums = resample_sums({"": rows}, resamples, seed)[""]
+    interval = np.quantile(sums[:, 0] / sums[:, 1], QUANTILES).tolist()
+    return {"mean": float(rows[:, 0].sum() / rows[:, 1].sum()), "interval": interval}
 
 
 def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from statsmodels.regression.linear_model import OLS
 
-from rmkit.evaluation.intervals import LEVEL, QUANTILES, resample_sums, share_interval
+from rmkit.evaluation.intervals import LEVEL, mean_interval, share_interval
 from rmkit.evaluation.outcomes import Outcome
 from rmkit.evaluation.records import SIDES, Scoring
 from rmkit.schema import PreferencePair
@@ -118,7 +118,7 @@ def _measure(duels: Sequence[_Duel], seed: int, resamples: int) -> dict[str, Any
             "n": n,
             "interval": share_interval(rows, resamples, seed),
         }
-    figures["excess"] = _mean_interval(add_up(parts["longer_preferred"][0] - longer, uneven & judged), resamples, seed)
+    figures["excess"] = mean_interval(add_up(parts["longer_preferred"][0] - longer, uneven & judged), resamples, seed)
     return figures
 
 
@@ -133,27 +133,18 @@ def _bin_ratios(duels: Sequence[_Duel], seed: int, resamples: int) -> list[dict[
     bounds = [None, *RATIO_EDGES, None]
     bins = []
     for place in sorted(places):
-        rows = np.array(list(places[place].values()))
-        part, whole = rows.sum(axis=0).tolist()
+        counted = np.array(list(places[place].values()))
+        part, whole = counted.sum(axis=0).tolist()
         bins.append(
             {
                 "low": bounds[place],
                 "high": bounds[place + 1],
                 "n": int(whole),
                 "accuracy": part / whole,
-                "interval": share_interval(rows, resamples, seed),
+                "interval": share_interval(counted, resamples, seed),
             }
         )
     return bins
-
-
-def _mean_interval(rows: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    rows = rows[rows[:, 1] > 0]
-    if not len(rows):
-        return {"mean": None, "interval": None}
-    sums = resample_sums({"": rows}, resamples, seed)[""]
-    interval = np.quantile(sums[:, 0] / sums[:, 1], QUANTILES).tolist()
-    return {"mean": float(rows[:, 0].sum() / rows[:, 1].sum()), "interval": interval}
 
 
 def _fit_pairs(scoring: Scoring) -> dict[str, Any] | None:

@@ -52,21 +52,9 @@ def read_scoring(scores: Path, pairs: Path | None = None) -> Scoring:
     Raises:
         DataError: If the folder is unfinished, its files don't fit together, or no pair was scored.
     """
-    if not (scores / "manifest.json").is_file():
-        raise DataError(
-            f"{scores}: no manifest.json, so scoring has not ended here; "
-            "run evaluate/score_pairs.py again with the same command"
-        )
-    manifest = read_json(scores / "manifest.json")
-    if "rubric" not in manifest:
-        raise DataError(f"{scores / 'manifest.json'}: field 'rubric' is missing; this is no scoring folder")
-    rubric = Rubric.from_dict(manifest["rubric"], f"{scores / 'manifest.json'}: rubric")
+    manifest, rubric = read_scoring_manifest(scores)
     judgments = read_judgments(scores / "scores.jsonl", rubric)
-    if manifest.get("records", len(judgments)) != len(judgments):
-        raise DataError(
-            f"{scores / 'scores.jsonl'}: {len(judgments)} records, but the manifest says {manifest['records']}; "
-            "the file was changed after scoring: score again into a new folder"
-        )
+    check_count(scores, manifest, len(judgments))
     file = _find_pairs(scores, pairs)
     rows = read_pairs(file)
     return Scoring(
@@ -77,6 +65,36 @@ def read_scoring(scores: Path, pairs: Path | None = None) -> Scoring:
         scores_sha256=sha256_file(scores / "scores.jsonl"),
         notes=tuple(_compare_files(file, rows, judgments, manifest, given=pairs is not None)),
     )
+
+
+def read_scoring_manifest(scores: Path) -> tuple[dict[str, Any], Rubric]:
+    """The manifest of a finished scoring folder, and the judge's rubric.
+
+    Raises:
+        DataError: If the folder is unfinished or something else.
+    """
+    if not (scores / "manifest.json").is_file():
+        raise DataError(
+            f"{scores}: no manifest.json, so scoring has not ended here; "
+            "run evaluate/score_pairs.py again with the same command"
+        )
+    manifest = read_json(scores / "manifest.json")
+    if "rubric" not in manifest:
+        raise DataError(f"{scores / 'manifest.json'}: field 'rubric' is missing; this is no scoring folder")
+    return manifest, Rubric.from_dict(manifest["rubric"], f"{scores / 'manifest.json'}: rubric")
+
+
+def check_count(scores: Path, manifest: Mapping[str, Any], found: int) -> None:
+    """Refuse a scoring folder that has not as many records as its manifest says.
+
+    Raises:
+        DataError: If the numbers differ.
+    """
+    if manifest.get("records", found) != found:
+        raise DataError(
+            f"{scores / 'scores.jsonl'}: {found} records, but the manifest says {manifest['records']}; "
+            "the file was changed after scoring: score again into a new folder"
+        )
 
 
 def read_pairs(path: Path) -> list[PreferencePair]:
@@ -96,8 +114,16 @@ def read_pairs(path: Path) -> list[PreferencePair]:
     return list(pairs.values())
 
 
-def read_judgments(path: Path, rubric: Rubric) -> dict[ResponseKey, Judgment]:
+def read_judgments(
+    path: Path, rubric: Rubric, sides: tuple[str, ...] = SIDES, own_rubrics: Mapping[str, Rubric] | None = None
+) -> dict[ResponseKey, Judgment]:
     """Read all records of a `scores.jsonl`, by pair id, side and index.
+
+    Args:
+        path: The file.
+        rubric: The judge's rubric.
+        sides: What a record's side may be.
+        own_rubrics: Rubrics that rows brought, by id.
 
     Raises:
         DataError: For a record that is broken, stands twice, or does not fit the rubric.
@@ -109,14 +135,13 @@ def read_judgments(path: Path, rubric: Rubric) -> dict[ResponseKey, Judgment]:
             judgment = Judgment.from_dict(record)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{where}: not a record of score_pairs.py ({error!r})") from error
-        if key[1] not in SIDES or not isinstance(key[2], int):
-            raise DataError(
-                f"{where}: side {key[1]!r}, index {key[2]!r}: expected 'chosen' or 'rejected' and a number"
-            )
+        if key[1] not in sides or not isinstance(key[2], int):
+            expected = " or ".join(map(repr, sides))
+            raise DataError(f"{where}: side {key[1]!r}, index {key[2]!r}: expected {expected} and a number")
         if key in judgments:
             raise DataError(f"{where}: {key[0]!r}, {key[1]} {key[2]} stands twice; score again into a new folder")
         if judgment.error is None:
-            _check_judgment(judgment, rubric, where)
+            _check_judgment(judgment, (own_rubrics or {}).get(key[0], rubric), where)
         judgments[key] = judgment
     return judgments
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-import rmkit
 from rmkit.errors import DataError
 from rmkit.evaluation.benchmarks import BENCHMARKS
 from rmkit.evaluation.correlations import correlate_attributes
@@ -29,6 +26,7 @@ from rmkit.evaluation.metrics import (
 from rmkit.evaluation.official import figure_interval, official_results, slice_average, subset_figures
 from rmkit.evaluation.outcomes import STORED, Outcome, compare_pairs, group_by_subset
 from rmkit.evaluation.paired import compare_judges
+from rmkit.evaluation.provenance import describe_provenance
 from rmkit.evaluation.records import Scoring
 
 _CONVENTIONS = {
@@ -42,10 +40,6 @@ _CONVENTIONS = {
     "length": "characters of the response",
     "entropy": "mean over attributes of entropy / log K, weighted as the aggregate",
 }
-_PROVENANCE = (
-    "judge", "judge_sha256", "engine", "dtype", "device", "prompt_version", "rmkit_version", "input", "input_sha256",
-    "limit", "records", "errors", "truncated",
-)  # fmt: skip
 _ERROR_EXAMPLES = 10
 
 
@@ -173,14 +167,7 @@ def _evaluate(
             "resamples": resamples,
             "seed": seed,
         },
-        "scoring": {key: scoring.manifest.get(key) for key in _PROVENANCE},
-        "scores_sha256": scoring.scores_sha256,
-        "rubric": scoring.rubric.to_dict(),
-        "versions": {
-            "rmkit": rmkit.__version__,
-            "python": platform.python_version(),
-            **{package: metadata.version(package) for package in ("numpy", "scipy", "statsmodels")},
-        },
+        **describe_provenance(scoring.manifest, scoring.scores_sha256, scoring.rubric),
     }
 
 

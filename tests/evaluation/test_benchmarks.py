@@ -10,9 +10,8 @@ import pytest
 from rmkit.errors import DataError
 from rmkit.evaluation.benchmarks import BENCHMARKS
 from rmkit.evaluation.records import read_scoring
-from rmkit.evaluation.report import render_html
+from rmkit.evaluation.report import render_html, render_markdown
 from rmkit.evaluation.results import evaluate
-from rmkit.evaluation.tables import render_markdown
 
 GPT = {"response_model": "gpt-4o-2024-05-13"}
 CLAUDE = {"response_model": "claude-3-5-sonnet-20240620"}
@@ -196,7 +195,7 @@ def test_report_without_a_pair_of_two(results):
     found = results("reward_bench_2", [("Math/0", "Math", [4.0], [3.0, 2.0, 1.0])])
     assert found["reliability"]["bins"] == [] and found["margins"]["mean"] == 1.0
     json.dumps(found, allow_nan=False)
-    assert render_html(found).count("<img") == 2  # accuracies and margins
+    assert render_html(found).count("<figure>") == 2  # margins and length, no P(chosen > rejected)
 
 
 def test_means_of_attributes_are_over_all_responses(results):
