@@ -19,3 +19,7 @@ class TokenizerError(ValueError):
 
 class JudgeError(RuntimeError):
     """A judge that can't be loaded, or a response that can't be judged."""
+
+
+class TrainingError(RuntimeError):
+    """A training that can't go on, such as one whose loss is no number or whose disk is full."""

@@ -12,11 +12,11 @@ import sys
 
 from transformers.utils.logging import disable_progress_bar
 
-from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError, TrainingError
 from rmkit.training.figures import describe_metrics
 from rmkit.training.run import train_judge
 from rmkit.training.settings import read_settings
-from rmkit.training.shutdown import end_process
+from rmkit.training.shutdown import STATUS_STOPPED, TrainingStopped, end_process
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,9 +28,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.disable_tqdm:
             disable_progress_bar()  # transformers' own, of loading and saving
         figures = train_judge(settings)
-    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+    except (DataError, JudgeError, RubricError, TokenizerError, TrainingError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
+    except TrainingStopped as stopped:
+        print(f"train.py: {stopped}", file=sys.stderr)
+        return STATUS_STOPPED
     if args.process_index > 0:
         return 0
     if "complete" in figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -46,6 +47,7 @@ class JudgeCollator:
       where only the order of scores is known.
     - `items`: int64, (B,), which item of the batch a row belongs to.
     - `row_tokens`: int64, (B,), how many tokens each row has, prompt and completion.
+    - `ids`: list of texts, ids of the examples; no model reads them, a message that a step went wrong does.
 
     A pairwise loss adds `score_rivals` (see `ScoreInputs`), and takes items of several examples, `GroupedExamples`; as
     `preference_loss` it has rivals at scores that were derived from a preference, and -1 at ratings. A loss over whole
@@ -73,7 +75,7 @@ class JudgeCollator:
         self._compares = self._loss.pairwise or settings.preference_loss is not None
         self._known: dict[tuple[int, Choice, tuple[int, ...], bool], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __call__(self, batch: Sequence[Example | tuple[Example, ...]]) -> dict[str, torch.Tensor]:
+    def __call__(self, batch: Sequence[Example | tuple[Example, ...]]) -> dict[str, Any]:
         """Collate examples, or groups of them; see the class for names and shapes.
 
         Raises:
@@ -115,7 +117,7 @@ class JudgeCollator:
         label_weights[len(examples) :] = 0
         weights = [self._label_weight(place, examples) for place in everywhere]
         label_weights.view(-1)[torch.tensor([p.at for p in everywhere], dtype=torch.long)] = torch.tensor(weights)
-        tensors = {
+        tensors: dict[str, Any] = {
             **lay_out(rows, self.packing, self.pad_id),
             "labels": labels,
             "label_weights": label_weights,
@@ -133,7 +135,7 @@ class JudgeCollator:
             is_compared = torch.ones_like(is_ordered) if self._loss.pairwise else is_ordered
             tensors["score_rivals"] = torch.tensor(found, dtype=torch.long).where(is_compared, -1)
             tensors["score_weights"] *= (tensors["score_rivals"] >= 0) | ~is_compared
-        return tensors
+        return tensors | {"ids": [example.id for example in examples]}
 
     def _is_ordered(self, place: _Place, examples: Sequence[Example]) -> bool:
         """Whether a score stands for its order alone: it was derived from a preference, and a loss compares it."""

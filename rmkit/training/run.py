@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from torch import distributed, nn
@@ -28,11 +27,14 @@ from rmkit.row_files import find_rows, read_rows
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.batches import ConversationOrder, TokenBatches
+from rmkit.training.checkpoints import agree_on_checkpoint
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.deepspeed_config import read_deepspeed_config
+from rmkit.training.disk import full_disk_explained
 from rmkit.training.early_stop import build_early_stop
 from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons
 from rmkit.training.export import save_judge, save_weights
+from rmkit.training.export_check import choose_bound, publish_export, score_rows, stage_export
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.reporting import end_reports, place_events
 from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
@@ -45,6 +47,7 @@ from rmkit.tree_attention import find_obstacle, use_tree_attention
 logger = logging.getLogger(__name__)
 
 Items = ExampleDataset | GroupedExamples | TokenBatches
+_CHECKED_ROWS = 4
 
 
 def train_judge(settings: TrainingSettings) -> dict[str, Any]:
@@ -61,9 +64,16 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         DataError: If settings don't go together, the data folder is not complete, no row is left, the folder was
             started with other settings, the metric that chooses the best checkpoint is none that the validation rows
             give, or an attribute is weighed that no rubric has.
-        JudgeError: If the model can't be loaded.
+        JudgeError: If the model can't be loaded, or the exported judge scores otherwise than the model in memory.
         TokenizerError: If the tokenizer can't tell the rubric's scores apart.
+        TrainingError: If the loss is no number or has diverged, or the disk is full.
+        TrainingStopped: After SIGTERM, when a checkpoint is saved.
     """
+    with full_disk_explained(Path(str(settings.training.output_dir))):
+        return _train(settings)
+
+
+def _train(settings: TrainingSettings) -> dict[str, Any]:
     started = time.time()
     args, folder = settings.training, Path(str(settings.training.output_dir))
     data_folder = Path(settings.data.data)
@@ -76,7 +86,8 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         "world_size": args.world_size,
     }
     check_mode(settings.model, args, record["deepspeed_config"])
-    checkpoint, is_complete = find_checkpoint(folder), (folder / FILE_NAME).exists()
+    is_complete = (folder / FILE_NAME).exists()
+    checkpoint = None if is_complete else agree_on_checkpoint(folder)
     if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
         check_settings(folder, record)
     else:
@@ -147,12 +158,15 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
         name: value for name, value in metrics.items() if name.startswith("eval_") and name not in timings
     }
     figures["reliability"] = {name: found.to_dict() for name, found in validation.reliability.items()}
-    save_weights(trainer, settings.model, folder)
+    checked = _choose_rows(rows, datasets)
+    expected = score_rows(judge, checked)
+    staging = stage_export(folder)
+    save_weights(trainer, settings.model, staging)
     if trainer.is_world_process_zero():
         resolved = {**vars(settings.data), **vars(settings.model), **args.to_dict()}
-        write_run(folder, {**record, "resolved": resolved}, figures, started)
+        write_run(staging, {**record, "resolved": resolved}, figures, started)
         save_judge(
-            folder,
+            staging,
             encoder,
             tokenizer,
             max_length,
@@ -161,8 +175,7 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
             record["data_manifest_sha256"],
             figures["metrics"],
         )
-    if distributed.is_initialized():
-        distributed.barrier()
+    publish_export(staging, folder, checked, expected, choose_bound(model, args.bf16 or args.fp16))
     return figures
 
 
@@ -218,20 +231,6 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
     )
     set_seed(args.seed)  # Trainer does so as well, but after the adapters are drawn
     return get_peft_model(model, lora)
-
-
-def find_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end, or None.
-
-    `trainer_state.json` is written last, when all ranks have written theirs; one that was cut off does not count.
-    """
-    whole: dict[int, Path] = {}
-    for file in folder.glob("checkpoint-*/trainer_state.json"):
-        try:
-            whole[json.loads(file.read_text("utf-8"))["global_step"]] = file.parent
-        except (KeyError, TypeError, ValueError):
-            logger.warning("%s was cut off; its checkpoint is not used", file)
-    return str(whole[max(whole)]) if whole else None
 
 
 def _read_rubric(folder: Path) -> Rubric:
@@ -343,6 +342,15 @@ def _order(items: Items, settings: TrainingSettings) -> ConversationOrder | None
     first = (items[n] for n in range(len(items)))
     groups = [item.group if isinstance(item, Example) else item[0].group for item in first]
     return ConversationOrder(groups, settings.training.seed)
+
+
+def _choose_rows(
+    rows: dict[str, list[RatedResponse]], datasets: dict[str, ExampleDataset | None]
+) -> list[RatedResponse]:
+    """A few rows that fit into the context, with which the exported judge is checked."""
+    part = "train" if datasets["validation"] is None else "validation"
+    known = {example.id for example in cast(ExampleDataset, datasets[part]).examples}
+    return [row for row in rows[part] if row.id in known][:_CHECKED_ROWS]
 
 
 def _train_without_validation(args: JudgeTrainingArguments) -> None:

@@ -181,6 +181,10 @@ class JudgeTrainingArguments(TrainingArguments):
         metadata={"help": "tensorboard (where it is installed, the default), wandb and others, all, or none."},
     )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Left off: a NaN loss is shown as it is."})
+    divergence_factor: float = field(
+        default=5.0,
+        metadata={"help": "Stop when the loss is this many times its usual, 5 steps in a row; 0 never stops."},
+    )
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of the log."})
 
     def __post_init__(self) -> None:
@@ -195,6 +199,8 @@ class JudgeTrainingArguments(TrainingArguments):
         if self.greater_is_better is None:
             self.greater_is_better = is_better_higher(self.metric_for_best_model or "")
         self.report_to = choose_reports(self.report_to)
+        if self.divergence_factor < 0 or 0 < self.divergence_factor <= 1:
+            raise ValueError(f"divergence_factor={self.divergence_factor} would stop every run; give above 1, or 0")
         super().__post_init__()
         check_early_stop(self, self.early_stopping_patience, self.early_stopping_threshold)
 

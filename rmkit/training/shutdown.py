@@ -1,13 +1,52 @@
-"""The end of a training process."""
+"""The end of a training process, asked for or not."""
 
 from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from torch import distributed
+
+STATUS_STOPPED = 128 + signal.SIGTERM
+"""Exit status of a training that was asked to stop, and has: 143, as a shell reports it."""
+
+
+class TrainingStopped(Exception):
+    """A training that was asked to stop has saved what it had, and says so."""
+
+
+class StopRequest:
+    """Whether this process was asked to stop.
+
+    Attributes:
+        made: True once SIGTERM came.
+    """
+
+    def __init__(self) -> None:
+        self.made = False
+
+    def _make(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+
+
+@contextmanager
+def stop_on_sigterm(request: StopRequest) -> Iterator[None]:
+    """Let SIGTERM make a request, in place of ending the process; only the main thread can arrange it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, request._make)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def end_process(status: int) -> NoReturn:

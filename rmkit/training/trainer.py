@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,9 +13,16 @@ from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from rmkit.errors import TrainingError
 from rmkit.losses import LossSettings
 from rmkit.training.batches import ConversationOrder
+from rmkit.training.checkpoints import clear_checkpoint, complete_checkpoint, find_checkpoint, remove_old_checkpoints
+from rmkit.training.guard import StepGuard
 from rmkit.training.head import CompletionHead, row_counts, row_sums
+from rmkit.training.settings import JudgeTrainingArguments
+from rmkit.training.shutdown import StopRequest, TrainingStopped, stop_on_sigterm
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +152,10 @@ class ScoreLossMixin(Trainer):
 
 
 class JudgeTrainer(ScoreLossMixin):
-    """transformers' Trainer with the judge's loss, and figures of scores at each evaluation.
+    """transformers' Trainer with the judge's loss, figures of scores at each evaluation, and safe ends.
+
+    Checkpoints count when they are whole, SIGTERM saves one and stops, and so does, without saving, a loss that
+    `StepGuard` finds wrong.
 
     Args:
         validate: Called at every evaluation, on every rank; its figures join the metrics with the prefix
@@ -152,6 +163,8 @@ class JudgeTrainer(ScoreLossMixin):
         order: Training rows in the order of each epoch; by default at random.
         **kwargs: As for `ScoreLossMixin` and `Trainer`.
     """
+
+    args: JudgeTrainingArguments
 
     def __init__(
         self,
@@ -163,6 +176,53 @@ class JudgeTrainer(ScoreLossMixin):
         super().__init__(**kwargs)
         self.validate = validate
         self._order = order
+        self._folder = Path(str(self.args.output_dir))
+        self._guard = StepGuard(self.accelerator, self._folder, self.args.divergence_factor, not self.args.fp16)
+        self._stop = StopRequest()
+        self._stopping = False
+        self._saved_step = -1
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train.
+
+        Raises:
+            TrainingError: If the loss is no number or has diverged.
+            TrainingStopped: After SIGTERM, when a checkpoint is saved.
+        """
+        try:
+            with stop_on_sigterm(self._stop):
+                return super().train(*args, **kwargs)
+        except (TrainingError, TrainingStopped):
+            self.callback_handler.on_train_end(self.args, self.state, self.control)  # they close their logs
+            raise
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One micro-batch, taken down for the guard."""
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self._guard.note(inputs["ids"], loss)
+        return loss
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: torch.Tensor, grad_norm: torch.Tensor | float | None, *args: Any, **kwargs: Any
+    ) -> None:
+        """What Trainer does after a step, and after an epoch, once the step is known to be sound.
+
+        A run that is asked to stop does so after the step, but after the last of an epoch only when the epoch's own
+        validation and checkpoint are done, for the run that resumes would not make up for them.
+        """
+        step_ended = self._guard.has_step
+        if step_ended:
+            self._stopping |= self._guard.check(self.state.global_step, grad_norm, self._stop.made)
+        stops_here = self._stopping and not (step_ended and float(self.state.epoch or 0.0).is_integer())
+        if stops_here:
+            self.control.should_log = True
+            self.control.should_save = self._saved_step != self.state.global_step
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+        if stops_here:
+            saved = find_checkpoint(self._folder)
+            raise TrainingStopped(
+                f"stopped by SIGTERM after step {self.state.global_step}; the same command resumes from {saved}"
+            )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._order or super()._get_train_sampler(train_dataset)
@@ -176,6 +236,28 @@ class JudgeTrainer(ScoreLossMixin):
             self._order.set_epoch(kwargs["epoch"])  # what skips batches of a resumed epoch does not hand it on
         if self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint, say last that it is whole, and only then delete old ones; none while the loss is high."""
+        step = self.state.global_step
+        if self._guard.steps_above:
+            logger.warning("step %d: no checkpoint is saved, for the loss is far above its usual", step)
+            return
+        self._guard.check_weights(step, cast(nn.Module, self.model))
+        checkpoint = self._folder / f"checkpoint-{step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # Trainer would delete too early
+        try:
+            if self.is_world_process_zero():
+                clear_checkpoint(checkpoint)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero():
+                complete_checkpoint(checkpoint, self.args.save_only_model)
+                remove_old_checkpoints(self._folder, limit, self.state.best_model_checkpoint)
+            self.accelerator.wait_for_everyone()  # no rank may end, and the others with it, before that
+        finally:
+            self.args.save_total_limit = limit
+        self._saved_step = step
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Save random states, and wait for all ranks: what is written next says that the checkpoint is whole."""

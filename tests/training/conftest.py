@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 from rmkit.prepared_folder import RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
-from rmkit.training.run import find_checkpoint
+from rmkit.training.checkpoints import find_checkpoint
 from rmkit.training.settings import TrainingSettings, read_settings
 from rmkit.training.tiny_model import save_tiny_model
 
@@ -143,6 +143,21 @@ def run(command: list[str], log: Path, timeout: float = TIMEOUT) -> tuple[int, s
 def run_command() -> Callable[..., tuple[int, str]]:
     """`run_command(command, log, timeout)`: see `run`."""
     return run
+
+
+@pytest.fixture
+def popen() -> Iterator[Callable[[list[str], Path], subprocess.Popen[bytes]]]:
+    """`popen(command, log)`: see `start`; what still runs when the test ends is killed."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+        processes.append(start(command, log))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            kill(process)
 
 
 @pytest.fixture(scope="session")

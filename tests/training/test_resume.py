@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rmkit.training.run import find_checkpoint
+from rmkit.training.checkpoints import find_checkpoint
 
 ZERO3 = ("--deepspeed", "train/deepspeed/zero3.json")
 
@@ -48,17 +49,28 @@ def test_killed_after_a_checkpoint(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(10))
-def test_killed_at_any_step(
-    zero2_run: Any, kill_training: Callable[..., str], train: Callable[..., Any], tmp_path: Path, seed: int
+def test_killed_ten_times_in_a_row(
+    zero2_run: Any, kill_training: Callable[..., str], train: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Also while a checkpoint is written: after each of the steps 5, 10, 15 and 20."""
-    step = random.Random(seed).randint(1, 20)
-    folder = tmp_path / "judge"
-    often = ("--save_steps", "5", "--eval_steps", "5", "--save_total_limit", "4")
-    kill_training(folder, lambda log: log.count("'loss': ") >= step, *often)
-    start = find_checkpoint(folder)
-    resumed = train(folder, *often)
-    assert resumed.record["resumed_from"] == (None if start is None else Path(start).name)
-    assert resumed.printed_steps == 20 - (0 if start is None else int(start.rpartition("-")[2]))
+    """At random moments, also while a checkpoint is written, which is so after each step."""
+    folder, chance = tmp_path / "judge", random.Random(0)
+    each = ("--save_steps", "1", "--eval_strategy", "no", "--load_best_model_at_end", "false")
+    starts = [0]
+    for _ in range(10):
+        new_steps, moment = chance.randint(0, 2), chance.uniform(0, 0.3)
+
+        def is_time(log: str, wanted: int = new_steps, wait: float = moment) -> bool:
+            ready = "'loss': " in log if wanted else folder.exists()
+            if not ready or log.count("'loss': ") < wanted:
+                return False
+            time.sleep(wait)
+            return True
+
+        kill_training(folder, is_time, *each)
+        start = find_checkpoint(folder)
+        starts.append(0 if start is None else int(start.rpartition("-")[2]))
+    assert starts == sorted(starts) and 0 < starts[-1] <= 20
+    resumed = train(folder, *each)
+    assert resumed.record["resumed_from"] == f"checkpoint-{starts[-1]}"
+    assert resumed.printed_steps == 20 - starts[-1]
     assert resumed.losses == pytest.approx(zero2_run.losses, abs=1e-4)

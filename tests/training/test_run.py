@@ -17,7 +17,8 @@ from rmkit.manifest import read_json, write_json
 from rmkit.prepared_folder import RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
-from rmkit.training.run import find_checkpoint, train_judge
+from rmkit.training.checkpoints import find_checkpoint
+from rmkit.training.run import train_judge
 from rmkit.training.settings import TrainingSettings
 
 Settings = Callable[..., TrainingSettings]
@@ -92,12 +93,6 @@ def test_a_checkpoint_that_was_cut_off_is_not_resumed(small_settings: Settings) 
     assert find_checkpoint(folder) == str(folder / "checkpoint-6")
 
 
-def test_no_checkpoint_is_found_where_there_is_none(tmp_path: Path) -> None:
-    assert find_checkpoint(tmp_path / "absent") is None
-    (tmp_path / "checkpoint-9").mkdir()
-    assert find_checkpoint(tmp_path) is None
-
-
 def test_without_validation_rows_the_last_weights_are_exported(small_settings: Settings, tmp_path: Path) -> None:
     settings = small_settings("--max_steps", "2")
     data = tmp_path / "data"
@@ -157,8 +152,10 @@ def test_data_without_a_manifest_is_refused(small_settings: Settings, tmp_path: 
     data = tmp_path / "data"
     shutil.copytree(small_settings().data.data, data)
     (data / "manifest.json").unlink()
+    settings = small_settings("--data", str(data))
     with pytest.raises(DataError, match=r"no manifest.json.*run data_prep/prepare.py"):
-        train_judge(small_settings("--data", str(data)))
+        train_judge(settings)
+    assert not Path(str(settings.training.output_dir)).exists()
 
 
 def test_rows_that_changed_after_preparation_are_refused(small_settings: Settings, tmp_path: Path) -> None:
