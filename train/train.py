@@ -2,20 +2,24 @@
 
     torchrun --nproc_per_node 2 train/train.py --config train/configs/smoke.yaml
 
-The same command resumes a run that was stopped.
+The same command resumes a run that was stopped. With --dry-run it says what it would do, and ends.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar
 
+from rmkit.console import write_out
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError, TrainingError
+from rmkit.training.dry_run import SHAPES, describe_run
+from rmkit.training.dry_run_options import DryRun
 from rmkit.training.figures import describe_metrics
 from rmkit.training.run import train_judge
-from rmkit.training.settings import read_settings
+from rmkit.training.settings import TrainingSettings, read_settings
 from rmkit.training.shutdown import STATUS_STOPPED, TrainingStopped, end_process
 
 
@@ -23,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     """Train, and print where the judge lies."""
     try:
         settings = read_settings(sys.argv[1:] if argv is None else argv)
+        if settings.dry_run is not None:
+            return look_ahead(settings, settings.dry_run)
         args = settings.training
         logging.basicConfig(level=logging.INFO if args.process_index == 0 else logging.ERROR)
         if args.disable_tqdm:
@@ -44,6 +50,15 @@ def main(argv: list[str] | None = None) -> int:
     for line in describe_metrics(figures["metrics"]):
         print(f"  {line}")
     print(f"judge: {args.output_dir}")
+    return 0
+
+
+def look_ahead(settings: TrainingSettings, dry_run: DryRun) -> int:
+    """Print what the run would do, once where a launcher started several processes."""
+    if dry_run.is_first:
+        disable_progress_bar()
+        shapes = Path(__file__).resolve().parent / SHAPES
+        write_out(describe_run(settings, dry_run, shapes, colour=sys.stdout.isatty()))
     return 0
 
 

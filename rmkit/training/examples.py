@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from rmkit.errors import DataError, RubricError
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.prompt_tokens import PromptTooLongError
-from rmkit.schema import RatedResponse
+from rmkit.schema import Conversation, RatedResponse
 from rmkit.score_tokens import ScorePosition, ScoreTokens
 
 _LETTERED = re.compile(r"(.*[0-9])[a-z]+")  # ids of prepared rows: a raw record, and a letter for each response to it
@@ -94,11 +94,16 @@ def encode_example(
         completion_ids=tuple(ids),
         positions=tuple(positions),
         truncated=prompt.truncated,
-        group=hashlib.sha256(repr(row.conversation).encode("utf-8", "backslashreplace")).hexdigest()[:16],
+        group=name_group(row.conversation),
         derived=frozenset(row.derived),
         contrasts=tuple(_contrast(tokens, scores, positions, neighbours)) if neighbours else (),
         record=lettered[1] if (lettered := _LETTERED.fullmatch(row.id)) else "",
     )
+
+
+def name_group(conversation: Conversation) -> str:
+    """The same for all responses to one conversation."""
+    return hashlib.sha256(repr(conversation).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def _contrast(

@@ -273,6 +273,13 @@ class _HeadLoss(torch.autograd.Function):
         return (*grads, *[None] * 8)
 
 
+def tile_columns(rows: int, size: int, width: int) -> int:
+    """How many of `size` tokens a tile of logits has, for R = `rows` and H = `width`: all where that is little."""
+    if rows * _KEPT_SHARE <= width:
+        return size
+    return min(max(size * width // (_TILE_SHARE * rows), _LEAST_COLUMNS), size)
+
+
 class _Tiles:
     """Logits of all rows, a range of the vocabulary at a time; as one tile, and made once, where that is small."""
 
@@ -281,10 +288,7 @@ class _Tiles:
     ) -> None:
         self.hidden, self.weight, self.bias, self.logit_map = hidden, weight, bias, logit_map
         self.dtype = torch.promote_types(hidden.dtype, torch.float32)
-        rows, size = max(len(hidden), 1), len(weight)
-        self.columns = size
-        if rows * _KEPT_SHARE > weight.shape[1]:
-            self.columns = min(max(weight.numel() // (_TILE_SHARE * rows), _LEAST_COLUMNS), size)
+        self.columns = tile_columns(max(len(hidden), 1), *weight.shape)
         self._kept: torch.Tensor | None = None
 
     def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:

@@ -77,7 +77,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     started = time.time()
     args, folder = settings.training, Path(str(settings.training.output_dir))
     data_folder = Path(settings.data.data)
-    rubric = _read_rubric(data_folder)
+    rubric = read_rubric(data_folder)
     record = {
         "options": settings.given,
         "loss": {**vars(settings.loss), **asdict(settings.loss.settings())},
@@ -96,7 +96,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
         return {"complete": str(folder)}
     tokenizer = _load_tokenizer(settings.model)
     encoder = JudgeEncoder(tokenizer, rubric)
-    rows = {name: _read_rated(data_folder, name) for name in ("train", "validation")}
+    rows = {name: read_rated(data_folder, name) for name in ("train", "validation")}
     max_length, truncate = settings.data.max_length, settings.data.truncate_turns
     loss = settings.loss.settings()
     _check_attributes(loss, rubric, [row for part in rows.values() for row in part])
@@ -119,13 +119,13 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     judge = _validation_judge(model, encoder, max_length, truncate)
     validation = Validation(judge, sample, shard=not is_deepspeed_zero3_enabled())
     early_stop = build_early_stop(args.early_stopping_patience, args.early_stopping_threshold)
-    train_items = _batch(datasets["train"], loss, settings, packing)
+    train_items = batch_items(datasets["train"], loss, settings, packing)
     comparisons = _count_comparisons(train_items, loss)
     trainer = JudgeTrainer(
         model=model,
         args=args,
         train_dataset=train_items,
-        order=_order(train_items, settings),
+        order=order_items(train_items, settings),
         eval_dataset=_group(datasets["validation"], loss, required=loss.preference_loss is None),
         processing_class=tokenizer,
         data_collator=JudgeCollator(_pad_id(tokenizer, encoder), loss, packing),
@@ -233,7 +233,7 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
     return get_peft_model(model, lora)
 
 
-def _read_rubric(folder: Path) -> Rubric:
+def read_rubric(folder: Path) -> Rubric:
     """The rubric of a data folder whose rows are those that its manifest describes."""
     manifest = read_manifest(folder)
     if manifest.get("rubric") is None:
@@ -253,7 +253,8 @@ def _load_tokenizer(settings: ModelArguments) -> PreTrainedTokenizerBase:
         raise JudgeError(f"the model {settings.model}: its tokenizer can't be loaded: {error}") from error
 
 
-def _read_rated(folder: Path, name: str) -> list[RatedResponse]:
+def read_rated(folder: Path, name: str) -> list[RatedResponse]:
+    """The `train` or `validation` rows of a data folder; none where it has no such file."""
     if find_rows(folder, name) is None:
         return []
     return [RatedResponse.from_dict(record, where) for where, record in read_rows(folder, name)]
@@ -320,7 +321,7 @@ def choose_packing(packing: str, model: nn.Module, attention: str, max_length: i
     return "none"
 
 
-def _batch(examples: ExampleDataset, loss: LossSettings, settings: TrainingSettings, packing: str) -> Items:
+def batch_items(examples: ExampleDataset, loss: LossSettings, settings: TrainingSettings, packing: str) -> Items:
     """Training examples as the data loader's items: each for itself, those of a comparison, or whole batches."""
     found = _group(examples, loss) or examples
     if settings.data.batch_tokens is None:
@@ -335,7 +336,7 @@ def _count_comparisons(items: Items, loss: LossSettings) -> int:
     return sum(count_comparisons(items[n], loss.preference_loss is not None) for n in range(len(items)))
 
 
-def _order(items: Items, settings: TrainingSettings) -> ConversationOrder | None:
+def order_items(items: Items, settings: TrainingSettings) -> ConversationOrder | None:
     """The order of items, whatever their packing; None where each is a batch."""
     if isinstance(items, TokenBatches):
         return None

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from rmkit.distances import DISTANCES
 from rmkit.losses import PAIRWISE_LOSSES, PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.training.deepspeed_config import read_deepspeed_config
+from rmkit.training.dry_run_options import ALONE, DryRun, DryRunArguments, leave_launcher, start_dry_run
 from rmkit.training.early_stop import check_early_stop
 from rmkit.training.figures import AGREEMENT, CHOOSING, is_better_higher
 from rmkit.training.layout import PACKINGS
@@ -215,6 +216,7 @@ class TrainingSettings:
         loss: Loss.
         training: transformers' own arguments.
         given: What the YAML file and the command line said, by option; resuming compares it.
+        dry_run: The dry run that was asked for, if one was; no part of `given`.
     """
 
     data: DataArguments
@@ -222,11 +224,12 @@ class TrainingSettings:
     loss: LossArguments
     training: JudgeTrainingArguments
     given: dict[str, Any]
+    dry_run: DryRun | None = None
 
 
 def build_parser() -> HfArgumentParser:
     """The parser of `train/train.py`, which also knows all of transformers' TrainingArguments."""
-    groups: list[Any] = [DataArguments, ModelArguments, LossArguments, JudgeTrainingArguments]
+    groups: list[Any] = [DataArguments, ModelArguments, LossArguments, JudgeTrainingArguments, DryRunArguments]
     parser = HfArgumentParser(
         groups,
         allow_abbrev=False,
@@ -264,18 +267,33 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
     if "resume_from_checkpoint" in given:
         parser.error("resume_from_checkpoint is not needed: the same command resumes its output_dir")
     words = [word for option, value in from_file.items() for word in _as_words(option, value)]
+    use_cpu, is_dry = (_says_yes(given.get(name)) for name in ("use_cpu", "dry_run"))
+    of_dry_run = {item.name: given.pop(item.name) for item in fields(DryRunArguments) if item.name in given}
+    if of_dry_run and not is_dry and set(of_dry_run) != {"dry_run"}:
+        parser.error(f"{', '.join(of_dry_run)}: options of a dry run, which was not asked for; add --dry_run")
+    launched = leave_launcher() if is_dry else {}
     if given.get("deepspeed"):
-        _stand_alone()
-        if str(given.get("use_cpu")).lower() in ("true", "1", "yes"):
+        if not is_dry:
+            _stand_alone()
+        if use_cpu or is_dry:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed would go to a GPU that is there
         read_deepspeed_config(given["deepspeed"])
     try:
-        data, model, loss, training = parser.parse_args_into_dataclasses([*words, *rest], look_for_args_file=False)[:4]
+        words += [*rest, *(ALONE if is_dry else ())]
+        data, model, loss, training, look = parser.parse_args_into_dataclasses(words, look_for_args_file=False)[:5]
         loss.settings()
         data.check()
+        look.check()
     except ValueError as error:
         parser.error(str(error))
-    return TrainingSettings(data, model, loss, training, dict(sorted(given.items())))
+    if is_dry:
+        training.deepspeed, training.use_cpu = given.get("deepspeed") or None, use_cpu
+    dry_run = start_dry_run(look, launched, config_file) if is_dry else None
+    return TrainingSettings(data, model, loss, training, dict(sorted(given.items())), dry_run)
+
+
+def _says_yes(value: Any) -> bool:
+    return str(value).lower() in ("true", "1", "yes")
 
 
 def _stand_alone() -> None:
