@@ -153,14 +153,14 @@ def test_a_pin_without_reason_is_found() -> None:
 
 def test_wheel_holds_the_library_and_nothing_else(wheel: list[str]) -> None:
     assert {name.partition("/")[0] for name in wheel if ".dist-info/" not in name} == {"rmkit"}
-    assert {Path(name).suffix for name in wheel if ".dist-info/" not in name} <= {".py", ".yaml", ".typed"}
+    assert {Path(name).suffix for name in wheel if ".dist-info/" not in name} <= {".jinja", ".py", ".yaml", ".typed"}
 
 
 def test_wheel_holds_every_rubric_and_module(repo: Path, wheel: list[str]) -> None:
     rubrics = {path.relative_to(repo).as_posix() for path in (repo / "rmkit" / "rubrics").glob("*.yaml")}
     modules = {path.relative_to(repo).as_posix() for path in (repo / "rmkit").rglob("*.py")}
     assert len(rubrics) >= 3
-    assert rubrics | modules | {"rmkit/py.typed"} <= set(wheel)
+    assert rubrics | modules | {"rmkit/py.typed", "rmkit/training/model_card.md.jinja"} <= set(wheel)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel)
 
 

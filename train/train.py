@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -44,11 +45,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if "complete" in figures:
         print(f"{figures['complete']} is complete already; choose another output_dir to train anew")
+        _say_pushed(figures)
         return 0
     left_out = {name: sum(reasons.values()) for name, reasons in figures["skipped"].items()}
     print(f"trained {figures['steps']} steps on {figures['rows']['train']} rows; left out as too long: {left_out}")
     for line in describe_metrics(figures["metrics"]):
         print(f"  {line}")
+    _say_pushed(figures)
     print(f"judge: {args.output_dir}")
     return 0
 
@@ -60,6 +63,11 @@ def look_ahead(settings: TrainingSettings, dry_run: DryRun) -> int:
         shapes = Path(__file__).resolve().parent / SHAPES
         write_out(describe_run(settings, dry_run, shapes, colour=sys.stdout.isatty()))
     return 0
+
+
+def _say_pushed(figures: dict[str, Any]) -> None:
+    if figures["pushed"]:
+        print(f"pushed to {figures['pushed']}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,12 +62,10 @@ def save_judge(
     loss: LossSettings,
     base_model: str,
     data_manifest_sha256: str,
-    figures: Mapping[str, Any],
 ) -> None:
-    """Write tokenizer, model card and, last, `judge_config.json` beside the weights."""
+    """Write the tokenizer and, last, `judge_config.json` beside the weights."""
     tokenizer.chat_template = encoder.prompts.chat_template
     tokenizer.save_pretrained(str(folder))
-    (folder / "README.md").write_text(_model_card(encoder, loss, base_model, figures), encoding="utf-8")
     JudgeConfig(
         rubric=encoder.rubric,
         chat_template=encoder.prompts.chat_template,
@@ -79,41 +76,3 @@ def save_judge(
         base_model=base_model,
         data_manifest_sha256=data_manifest_sha256,
     ).save(folder)
-
-
-def _model_card(encoder: JudgeEncoder, loss: LossSettings, base_model: str, figures: Mapping[str, Any]) -> str:
-    attributes = "\n".join(
-        f"| {a.name} | {a.minimum}-{a.maximum} | {a.weight:g} | {a.description} |" for a in encoder.rubric.attributes
-    )
-    results = "\n".join(
-        f"| {name} | {value:.4f} |" for name, value in sorted(figures.items()) if isinstance(value, float)
-    )
-    return f"""---
-library_name: transformers
-base_model: {base_model}
-tags: [reward-model, generative-reward-model, rmkit]
----
-
-# A generative reward model
-
-It reads a conversation and a response and writes a score sequence, read through the exact probabilities of its
-score tokens. Trained with rmkit from `{base_model}`; loss {", ".join(f"{k}={v}" for k, v in asdict(loss).items())}.
-
-| attribute | scale | weight | meaning |
-|---|---|---|---|
-{attributes}
-
-```python
-from rmkit.judge import Judge
-
-judge = Judge.load("this/folder")
-[judgment] = judge.score(["What is 2 + 2?"], ["4"])
-print(judgment.aggregate, {{key: d.mean for key, d in judgment.attributes.items()}})
-```
-
-Validation after training (see `run.json` for settings, versions and device):
-
-| figure | value |
-|---|---|
-{results}
-"""

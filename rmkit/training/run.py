@@ -35,6 +35,8 @@ from rmkit.training.early_stop import build_early_stop
 from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons
 from rmkit.training.export import save_judge, save_weights
 from rmkit.training.export_check import choose_bound, publish_export, score_rows, stage_export
+from rmkit.training.hub import open_repo, push_judge
+from rmkit.training.model_card import write_card
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.reporting import end_reports, place_events
 from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
@@ -58,7 +60,7 @@ def train_judge(settings: TrainingSettings) -> dict[str, Any]:
 
     Returns:
         Figures of the run: steps, rows, the last validation metrics. For a folder that is complete already,
-        just its path under `complete`.
+        just its path under `complete`. Under `pushed`, where on the hub it went.
 
     Raises:
         DataError: If settings don't go together, the data folder is not complete, no row is left, the folder was
@@ -93,7 +95,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     else:
         check_unused(folder)
     if is_complete:
-        return {"complete": str(folder)}
+        return {"complete": str(folder), "pushed": _push(folder, open_repo(args), args)}
     tokenizer = _load_tokenizer(settings.model)
     encoder = JudgeEncoder(tokenizer, rubric)
     rows = {name: read_rated(data_folder, name) for name in ("train", "validation")}
@@ -114,6 +116,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
         raise DataError(f"loss {loss.loss!r} compares numbers of several tokens, and all scores here are one token")
     sample = draw_validation(data_folder, rubric, rows["train"], rows["validation"], settings.data.validation_rows)
     _check_metric(args, {"loss", *sample.choosing_figures})
+    repo = open_repo(args)
     model = load_trainable(settings.model, args)
     packing = choose_packing(settings.data.packing, model, settings.model.attn_implementation, max_length)
     judge = _validation_judge(model, encoder, max_length, truncate)
@@ -165,6 +168,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         resolved = {**vars(settings.data), **vars(settings.model), **args.to_dict()}
         write_run(staging, {**record, "resolved": resolved}, figures, started)
+        write_card(staging, settings, rubric, figures)
         save_judge(
             staging,
             encoder,
@@ -173,10 +177,9 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
             loss,
             settings.model.model,
             record["data_manifest_sha256"],
-            figures["metrics"],
         )
     publish_export(staging, folder, checked, expected, choose_bound(model, args.bf16 or args.fp16))
-    return figures
+    return {**figures, "pushed": _push(folder, repo, args)}
 
 
 def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn.Module:
@@ -231,6 +234,10 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
     )
     set_seed(args.seed)  # Trainer does so as well, but after the adapters are drawn
     return get_peft_model(model, lora)
+
+
+def _push(folder: Path, repo: str | None, args: JudgeTrainingArguments) -> str | None:
+    return push_judge(folder, repo) if repo and args.process_index == 0 else None
 
 
 def read_rubric(folder: Path) -> Rubric:

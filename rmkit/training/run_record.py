@@ -25,6 +25,7 @@ RUN_FILE = "run.json"
 _FREE = {
     *("logging_steps", "logging_strategy", "report_to", "run_name", "save_total_limit", "disable_tqdm", "log_level"),
     "divergence_factor",  # it stops a run, and moves no step before
+    *("push_to_hub", "hub_model_id", "hub_private_repo"),
     *("data", "deepspeed"),  # paths, of which the content is compared
 }
 """Options that change no number, so that a run may be resumed with others."""

@@ -266,6 +266,8 @@ def read_settings(argv: Sequence[str]) -> TrainingSettings:
     given = {**from_file, **from_line}
     if "resume_from_checkpoint" in given:
         parser.error("resume_from_checkpoint is not needed: the same command resumes its output_dir")
+    if "hub_token" in given:
+        parser.error("hub_token would be written down with the settings; run `hf auth login`, or set HF_TOKEN")
     words = [word for option, value in from_file.items() for word in _as_words(option, value)]
     use_cpu, is_dry = (_says_yes(given.get(name)) for name in ("use_cpu", "dry_run"))
     of_dry_run = {item.name: given.pop(item.name) for item in fields(DryRunArguments) if item.name in given}
