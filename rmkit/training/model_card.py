@@ -145,7 +145,10 @@ def _rows_by_attribute(metrics: Mapping[str, float]) -> list[tuple[str, list[str
     rows = [(name, [metrics.get(f"{figure}_{name}") for figure in _BY_ATTRIBUTE]) for name in names]
     if len(rows) > 1:
         rows.append(("mean", [metrics.get(figure) for figure in _BY_ATTRIBUTE]))
-    return [(name, ["n/a" if value is None else f"{value:.3f}" for value in values]) for name, values in rows]
+    return [
+        (name, ["n/a" if value is None else f"{round(value, 3) + 0.0:.3f}" for value in values])
+        for name, values in rows
+    ]
 
 
 def _sources(manifest: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -172,11 +175,12 @@ def _settings(settings: TrainingSettings, figures: Mapping[str, Any]) -> dict[st
     items = f"{args.per_device_train_batch_size} items"
     batch = items if settings.data.batch_tokens is None else f"at most {settings.data.batch_tokens} tokens"
     defaults = asdict(LossSettings())
-    loss = {name: value for name, value in asdict(settings.loss.settings()).items() if value != defaults[name]}
+    loss = asdict(settings.loss.settings())
+    shown = [name for name in loss if name in ("loss", "alpha", "tau", "distance") or loss[name] != defaults[name]]
     chosen = (args.metric_for_best_model or "eval_loss") if figures.get("best_checkpoint") else None
     return {
         "trained": tuned,
-        "loss": ", ".join(f"{name}={value}" for name, value in loss.items()),
+        "loss": ", ".join(f"{name}={loss[name]}" for name in shown),
         "steps": figures["steps"],
         "a step": f"{args.world_size} processes x {args.gradient_accumulation_steps} batches of {batch}",
         "learning rate": f"{args.learning_rate:g}, {getattr(args.lr_scheduler_type, 'value', args.lr_scheduler_type)}",

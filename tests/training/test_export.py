@@ -164,16 +164,21 @@ def test_run_record(zero2_run: Any, training_data: Path) -> None:
     assert (record["steps"], record["resumed_from"]) == (20, None)
 
 
-def test_model_card(zero2_run: Any) -> None:
+def test_model_card(zero2_run: Any, training_data: Path) -> None:
     text = (zero2_run.folder / "README.md").read_text("utf-8")
     _, header, body = text.split("---\n", 2)
     fields = yaml.safe_load(header)
-    assert fields["library_name"] == "transformers"
-    assert "reward-model" in fields["tags"]
-    assert fields["base_model"] == zero2_run.record["settings"]["options"]["model"]
-    for attribute in json.loads((zero2_run.folder / "judge_config.json").read_text("utf-8"))["rubric"]["attributes"]:
+    manifest = json.loads((training_data / "manifest.json").read_text("utf-8"))
+    assert fields.get("datasets") == (["nvidia/HelpSteer"] if manifest["dataset"] == "helpsteer" else None)
+    for attribute in manifest["rubric"]["attributes"]:
         assert f"| {attribute['name']} | 1-5 |" in body
-    assert f"| eval_loss | {zero2_run.record['metrics']['eval_loss']:.4f} |" in body
+    assert f"| loss | {zero2_run.record['metrics']['eval_loss']:.4g} |" in body
+    assert "![Reliability of the most probable score](calibration.png)" in body
+    assert (zero2_run.folder / "calibration.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert f"python data_prep/prepare.py --dataset {manifest['dataset']}" in body
+    assert (
+        f"torchrun --nproc_per_node 2 train/train.py --config train/configs/smoke.yaml --data {training_data}" in body
+    )
 
 
 def test_lora_is_merged_and_the_adapter_kept(
