@@ -8,8 +8,9 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from rmkit.judge_config import FILE_NAME
+from rmkit.training.checkpoints import find_checkpoint
 from rmkit.training.early_stop import EarlyStop
-from rmkit.training.run import find_checkpoint, train_judge
+from rmkit.training.run import train_judge
 from rmkit.training.settings import JudgeTrainingArguments, TrainingSettings
 
 Settings = Callable[..., TrainingSettings]
