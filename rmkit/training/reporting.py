@@ -20,7 +20,7 @@ EVENTS_FOLDER = "logs"
 """Folder of TensorBoard's event files within the output folder."""
 
 
-def choose_reports(told: None | str | list[str]) -> str | list[str]:
+def choose_reports(told: None | str | list[str]) -> list[str]:
     """What `report_to` means: TensorBoard where nothing is said and it is installed.
 
     Raises:
@@ -33,7 +33,7 @@ def choose_reports(told: None | str | list[str]) -> str | list[str]:
         return []
     names = [told] if isinstance(told, str) else told
     if names in (["all"], ["none"]):
-        return names[0]
+        return names
     installed = get_available_reporting_integrations()
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:

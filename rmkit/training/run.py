@@ -24,6 +24,7 @@ from rmkit.losses import PAIRWISE_LOSSES, SCORE_LOSSES, LossSettings
 from rmkit.manifest import sha256_file
 from rmkit.prepared_folder import MANIFEST_FILE, read_manifest
 from rmkit.row_files import find_rows, read_rows
+from rmkit.row_rendering import ROW_NAMES
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.batches import ConversationOrder, TokenBatches
@@ -246,7 +247,7 @@ def read_rubric(folder: Path) -> Rubric:
     if manifest.get("rubric") is None:
         raise DataError(f"{folder} holds no rated responses, so there is nothing to train on")
     for name, entry in manifest["files"].items():
-        if name.partition(".")[0] not in ("train", "validation"):
+        if name.partition(".")[0] not in ROW_NAMES:
             continue
         if not (folder / name).is_file() or sha256_file(folder / name) != entry["sha256"]:
             raise DataError(f"{folder / name} is not the file that {MANIFEST_FILE} describes; prepare the folder anew")

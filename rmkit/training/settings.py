@@ -177,7 +177,7 @@ class JudgeTrainingArguments(TrainingArguments):
     early_stopping_threshold: float = field(
         default=0.0, metadata={"help": "By how much it must beat the best so far to count as an improvement."}
     )
-    report_to: None | str | list[str] = field(
+    report_to: list[str] | None = field(
         default=None,
         metadata={"help": "tensorboard (where it is installed, the default), wandb and others, all, or none."},
     )

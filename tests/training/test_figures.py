@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from rmkit.evaluation.agreement import measure_agreement
@@ -174,6 +177,12 @@ def test_figure_names_are_those_that_come() -> None:
     assert {name for name in found if "_helpfulness" not in name and "_verbosity" not in name} | {"loss"} == {
         *(CHOOSING.keys() | {"pairs"})
     }
+
+
+def test_the_page_lists_every_figure(repo: Path) -> None:
+    page = (repo / "docs/training.md").read_text("utf-8")
+    listed = re.findall(r"^\| `eval_(\w+)` .*\| ?(higher|lower|) \|$", page, re.M)
+    assert dict(listed) == {name: "higher" if up else "lower" for name, up in CHOOSING.items()} | {"pairs": ""}
 
 
 def test_lines_for_people() -> None:

@@ -61,4 +61,4 @@ def test_trackers_that_are_not_there() -> None:
         choose_reports("tensorbord")
     with pytest.raises(ValueError, match="report_to='swanlab' is not installed; there are none, tensorboard"):
         choose_reports(["tensorboard", "swanlab"])
-    assert choose_reports(["none"]) == choose_reports("none") == "none"
+    assert choose_reports(["none"]) == choose_reports("none") == ["none"]

@@ -14,9 +14,9 @@ from rmkit.errors import DataError, JudgeError, TokenizerError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
 from rmkit.manifest import read_json, write_json
-from rmkit.prepared_folder import RATED_FILES, write_prepared
+from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
-from rmkit.schema import Message, RatedResponse
+from rmkit.schema import Message, PreferencePair, RatedResponse
 from rmkit.training.checkpoints import find_checkpoint
 from rmkit.training.run import train_judge
 from rmkit.training.settings import TrainingSettings
@@ -232,6 +232,29 @@ def test_rows_in_parquet_train_as_those_in_json_lines(
         options = ("--data", str(folder), "--output_dir", str(tmp_path / name))
         figures.append(train_judge(small_settings(*options))["metrics"])
     assert figures[0]["eval_loss"] == figures[1]["eval_loss"]
+
+
+def test_pairs_without_ratings_are_judged_where_ratings_make_none(small_settings: Settings, tmp_path: Path) -> None:
+    rubric = Rubric("overall", (Attribute("overall", "Overall"),))
+    conversations = [(Message("user", f"Say hello {n} times, please."),) for n in range(20)]
+    rows = [RatedResponse(f"r/{n}", "r", conversations[n], "hello", {"overall": 1 + n % 5}) for n in range(16)]
+    pairs = [PreferencePair(f"p/{n}", "", conversations[n], ("hello hello",), ("no", "hi")) for n in range(12, 20)]
+    data, origin = tmp_path / "data", {"dataset": "mix", "source": {}}
+    outcomes = ((row,) for row in [*rows, *pairs])
+    write_prepared(data, outcomes, (*RATED_FILES, *PAIR_FILES), rubric, 0, 0.25, origin)
+    figures = train_judge(small_settings("--data", str(data), "--max_steps", "2"))
+    compared = {pair.conversation[0].content for pair in pairs}
+    lines = (data / "train.jsonl").read_text("utf-8").splitlines()
+    trained = sum(json.loads(line)["conversation"][0]["content"] in compared for line in lines)
+    assert trained > 0
+    assert figures["validation"]["pairs_without_ratings"] == 8 - trained
+    assert figures["validation"]["pairs_left_out_as_trained_on"] == trained
+    assert figures["metrics"]["eval_pairs"] == 2 * (8 - trained)
+    assert 0 <= figures["metrics"]["eval_pair_accuracy_mode"] <= 1
+    pairs_file = data / "pairs.jsonl"
+    pairs_file.write_text(pairs_file.read_text("utf-8").replace("no", "yes"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"pairs.jsonl is not the file that manifest.json describes"):
+        train_judge(small_settings("--data", str(data), "--output_dir", "unused"))
 
 
 def test_numbers_of_several_tokens_are_told_apart_as_wholes(small_settings: Settings) -> None:

@@ -83,7 +83,10 @@ def test_the_file_may_come_last_or_with_an_equals_sign(needed: list[str], tmp_pa
         ("preference_alpha: -1\n", r"preference_alpha=-1.0 must be at least 0"),
         ("max_length: long\n", r"argument --max_length/--max-length: invalid int value: 'long'"),
         ("lr_scheduler_type: sometimes\n", r"sometimes"),
-        ("report_to: tensorbord\n", r"report_to='tensorbord' is unknown; choose all, none, .*tensorboard"),
+        (
+            "report_to: [tensorboard, tensorbord]\n",
+            r"report_to='tensorbord' is unknown; choose all, none, .*tensorboard",
+        ),
         ("early_stopping_patience: 0\n", r"early_stopping_patience=0 and .*: give a number of evaluations, 1 or more"),
         ("early_stopping_threshold: 0.1\n", r"threshold=0.1 does nothing without early_stopping_patience"),
         (

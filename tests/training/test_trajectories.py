@@ -15,6 +15,7 @@ from rmkit.engines.transformers import TransformersEngine
 from rmkit.jsonl import read_jsonl
 from rmkit.judge import Judge
 from rmkit.schema import RatedResponse
+from rmkit.training.figures import CHOOSING
 
 # Name of the run's fixture -> ZeRO stage and ranks. Those that were killed were so after step 10, and resumed.
 RUNS = {
@@ -73,7 +74,7 @@ def test_validation_agrees(other_run: Any, single_run: Any) -> None:
     # The validation rows make no whole number of batches of 7, so ranks are filled up: that must not count.
     assert single_run.record["rows"]["validation"] % 14 not in (0, 7)
     assert other_run.record["metrics"] == pytest.approx(single_run.record["metrics"], abs=1e-3)
-    assert {"eval_loss", "eval_mae", "eval_outside_mass", "eval_errors"} <= set(single_run.record["metrics"])
+    assert {f"eval_{name}" for name in CHOOSING} <= set(single_run.record["metrics"])
 
 
 def test_the_weights_agree(other_run: Any, single_run: Any) -> None:
