@@ -130,11 +130,10 @@ class StepGuard:
 
     def _advice(self) -> str:
         last = find_checkpoint(self._folder)
-        known = f"the last whole checkpoint, from before it, is {last}" if last else "there is no whole checkpoint yet"
+        start = f"goes on from {last}, the last whole checkpoint," if last else "starts anew, as nothing is saved yet,"
         return (
-            f"{known}; "
-            "the same command goes on from there over the same rows: look at them, or train anew with a lower "
-            "learning_rate in another output_dir"
+            f"the same command {start} over the same rows: look at them, or train anew with a lower learning_rate in "
+            "another output_dir"
         )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,8 +41,14 @@ def examples(encoder: JudgeEncoder) -> list[Example]:
     ]
 
 
-def batch(examples: Sequence[Example], settings: LossSettings | None = None) -> dict[str, torch.Tensor]:
+def batch(examples: Sequence[Any], settings: LossSettings | None = None) -> dict[str, Any]:
     return JudgeCollator(PAD, settings or LossSettings())(examples)
+
+
+def test_a_batch_names_its_rows(examples: list[Example]) -> None:
+    named = [replace(one, id=f"row/{n}") for n, one in enumerate(examples)]
+    assert batch(named)["ids"] == ["row/0", "row/1", "row/2"]
+    assert batch([(named[1], named[2]), (named[0],)])["ids"] == ["row/1", "row/2", "row/0"]
 
 
 def test_rows_are_padded_on_the_left(examples: list[Example]) -> None:

@@ -133,15 +133,25 @@ def test_sigterm_ends_a_process_with_143(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+    ("whole_run", "options"),
+    [
+        ("zero2_run", ()),
+        pytest.param("zero3_run", ("--deepspeed", "train/deepspeed/zero3.json"), marks=pytest.mark.long),
+    ],
+)
 def test_sigterm_stops_both_ranks(
-    zero2_run: Any,
+    request: pytest.FixtureRequest,
     train_command: Callable[..., list[str]],
     train: Callable[..., Any],
     popen: Callable[..., subprocess.Popen[bytes]],
     tmp_path: Path,
+    whole_run: str,
+    options: tuple[str, ...],
 ) -> None:
+    whole = request.getfixturevalue(whole_run)
     folder, log = tmp_path / "judge", tmp_path / "log"
-    process = popen(train_command(folder), log)
+    process = popen(train_command(folder, *options), log)
     wait_for_steps(process, log, 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(300) == 1  # torchrun's own
@@ -152,10 +162,10 @@ def test_sigterm_stops_both_ranks(
     step = int(found[1])
     assert 2 <= step < 20 and found[2] == find_checkpoint(folder) == str(folder / f"checkpoint-{step}")
 
-    resumed = train(folder)
+    resumed = train(folder, *options)
     assert resumed.record["resumed_from"] == f"checkpoint-{step}"
-    assert resumed.losses == pytest.approx(zero2_run.losses, abs=1e-4)
-    assert resumed.record["metrics"] == pytest.approx(zero2_run.record["metrics"], abs=1e-4)
+    assert resumed.losses == pytest.approx(whole.losses, abs=1e-4)
+    assert resumed.record["metrics"] == pytest.approx(whole.record["metrics"], abs=1e-4)
 
 
 def test_a_weight_that_is_no_number_stops_the_run(
@@ -176,7 +186,9 @@ def test_a_weight_that_is_no_number_stops_the_run(
     with pytest.raises(TrainingError, match=r"^step 5: the loss is nan, the norm of its gradients nan; ") as caught:
         train_judge(settings)
     message = str(caught.value)
-    assert f"the last whole checkpoint, from before it, is {folder / 'checkpoint-4'};" in message
+    assert (
+        f"the same command goes on from {folder / 'checkpoint-4'}, the last whole checkpoint, over the same" in message
+    )
     named = re.findall(r"small/\d+", message)
     judge = Judge.load(
         settings.model.model, rubric=Rubric.from_dict(run.read_manifest(Path(settings.data.data))["rubric"])
@@ -220,7 +232,7 @@ def test_a_rank_whose_weight_is_no_number_stops_all(
     command = [str(program) if word == "train/train.py" else word for word in train_command(folder)]
     status, text = run_command(command, tmp_path / "log")
     assert status != 0
-    found = re.findall(r"train\.py: step 13: the loss is nan, .*; its rows are (\S+), (\S+); the last whole", text)
+    found = re.findall(r"train\.py: step 13: the loss is nan, .*; its rows are (\S+), (\S+); the same command", text)
     assert found and len(set(found)) == 1, text[-4000:]  # the two rows of rank 1, whoever says it
     assert "SIGKILL" not in text and "SIGABRT" not in text
     assert find_checkpoint(folder) == str(folder / "checkpoint-10")
@@ -246,10 +258,10 @@ def test_a_loss_that_diverges_stops_the_run(small_settings: Settings, inject: In
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MiB."""
+    """A disk of 64 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     try:
         mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -294,6 +306,31 @@ def test_a_disk_that_is_full_keeps_the_last_checkpoint(
     assert again["resumed_from"] == "checkpoint-2"
     assert losses(again) == pytest.approx(losses(whole), abs=1e-6)
     assert again["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_ends_both_ranks(
+    zero2_run: Any,
+    train_command: Callable[..., list[str]],
+    train: Callable[..., Any],
+    popen: Callable[..., subprocess.Popen[bytes]],
+    small_disk: Path,
+    tmp_path: Path,
+) -> None:
+    folder, log = small_disk / "judge", tmp_path / "log"
+    process = popen(train_command(folder), log)
+    while find_checkpoint(folder) is None:
+        assert process.poll() is None, log.read_text("utf-8", "replace")[-4000:]
+        time.sleep(0.02)
+    filler = leave(small_disk, 0.5 * sum(path.stat().st_size for path in (folder / "checkpoint-10").rglob("*")))
+    assert process.wait(300) == 1
+    text = log.read_text("utf-8", "replace")
+    assert f"train.py: no space left on the disk of {folder} (" in text, text[-4000:]
+    assert find_checkpoint(folder) == str(folder / "checkpoint-10")
+    filler.unlink()
+    resumed = train(folder)
+    assert resumed.record["resumed_from"] == "checkpoint-10"
+    assert resumed.losses == pytest.approx(zero2_run.losses, abs=1e-4)
 
 
 def test_a_disk_that_is_full_keeps_half_a_judge_from_being_one(

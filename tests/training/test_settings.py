@@ -111,6 +111,9 @@ def test_what_a_command_line_says_wrong(needed: list[str], capsys: pytest.Captur
     assert "resume_from_checkpoint is not needed: the same command resumes its output_dir" in found
     assert len(found.splitlines()) == 2  # short usage, and the error
     assert "--config needs a file" in refusal([*needed, "--config"], capsys)
+    for factor in ("1", "-2"):
+        found = refusal([*needed, "--divergence_factor", factor], capsys)
+        assert f"divergence_factor={float(factor)} would stop every run; give above 1, or 0" in found
 
 
 def test_files_that_are_no_config(needed: list[str], tmp_path: Path) -> None:
@@ -203,6 +206,7 @@ def test_settings_bind_but_for_what_changes_no_number(tmp_path: Path) -> None:
     write_settings(tmp_path, told())
     check_settings(tmp_path, told())
     check_settings(tmp_path, told(data="b", logging_steps=3, save_total_limit=9, report_to="tensorboard"))
+    check_settings(tmp_path, told(divergence_factor=0))
     with pytest.raises(DataError, match=r"was started with seed=1 and is now told seed=2"):
         check_settings(tmp_path, told(seed=2))
     with pytest.raises(DataError, match=r"was started with bf16=None and is now told bf16=True"):
