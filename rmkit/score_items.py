@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from rmkit.schema import Conversation, PreferencePair, read_conversation, read_r
 
 SIDES = ("chosen", "rejected")
 
-InputKind = Literal["pairs", "responses"]
+InputKind = Literal["pairs", "responses", "candidates"]
 
 _PREPARED_ROWS: dict[InputKind, str] = {"pairs": "pairs", "responses": "validation"}
 
@@ -60,7 +60,8 @@ class ScoreInput:
     Args:
         path: JSON Lines, or Parquet that `data_prep/prepare.py` wrote.
         kind: `pairs`: rows as in `pairs.jsonl`. `responses`: rows with `conversation` (or `prompt`) and
-            `response` (or `completion`), and perhaps `reference` and `rubric`.
+            `response` (or `completion`), and perhaps `reference` and `rubric`. `candidates`: the same with a list
+            `responses` (or `completions`).
         limit: Rows to use, from the first; all by default.
     """
 
@@ -79,6 +80,8 @@ class ScoreInput:
         for where, row_id, record in self.rows():
             if self.kind == "responses":
                 yield _response_item(where, row_id, record)
+            elif self.kind == "candidates":
+                yield from _candidate_items(where, row_id, record)
             else:
                 yield from _pair_items(where, row_id, record)
 
@@ -123,6 +126,8 @@ def find_input(path: Path, kind: InputKind) -> Path:
         if not path.is_file():
             raise DataError(f"{path}: no such file; name a JSON Lines file or a folder of data_prep/prepare.py")
         return path
+    if kind not in _PREPARED_ROWS:
+        raise DataError(f"{path}: is a folder; name the JSON Lines file of {kind}")
     file = find_rows(path, _PREPARED_ROWS[kind])
     if file is None:
         name = _PREPARED_ROWS[kind]
@@ -134,23 +139,47 @@ def find_input(path: Path, kind: InputKind) -> Path:
 
 def _response_item(where: str, row_id: str, record: dict[str, Any]) -> ScoreItem:
     try:
-        # `conversation` first: in prepared data `prompt` is what the judge reads, rubric and all.
-        conversation = _first(record, ("conversation", "prompt"), where)
         response = _first(record, ("response", "completion"), where)
-        reference, rubric = record.get("reference"), record.get("rubric")
-        if reference is not None and not isinstance(reference, str):
-            raise DataError(f"{where}: reference: expected a text, found {str(reference)[:80]!r}")
-        return ScoreItem(
-            id=row_id,
-            side="response",
-            index=0,
-            conversation=read_conversation(conversation, f"{where}: conversation"),
-            response=read_response(response, f"{where}: response"),
-            reference=reference,
-            rubric=None if rubric is None else Rubric.from_dict(rubric, f"{where}: rubric"),
-        )
+        text = read_response(response, f"{where}: response")
+        return replace(_read_context(where, row_id, record), response=text)
     except (DataError, RubricError) as error:
         return ScoreItem(row_id, "response", 0, error=f"{type(error).__name__}: {error}")
+
+
+def _candidate_items(where: str, row_id: str, record: dict[str, Any]) -> Iterator[ScoreItem]:
+    """One item per candidate; a broken candidate is an error of its own, a broken row one of each."""
+    responses = record.get("responses", record.get("completions"))
+    try:
+        if not isinstance(responses, list) or not responses:
+            found = str(responses)[:80]
+            raise DataError(f"{where}: responses (or completions) must be a list of responses, found {found!r}")
+        context = _read_context(where, row_id, record)
+    except (DataError, RubricError) as error:
+        for index in range(len(responses) if isinstance(responses, list) and responses else 1):
+            yield ScoreItem(row_id, "response", index, error=f"{type(error).__name__}: {error}")
+        return
+    for index, response in enumerate(responses):
+        try:
+            yield replace(context, index=index, response=read_response(response, f"{where}: responses[{index}]"))
+        except DataError as error:
+            yield ScoreItem(row_id, "response", index, error=f"DataError: {error}")
+
+
+def _read_context(where: str, row_id: str, record: dict[str, Any]) -> ScoreItem:
+    """The item of a row without its response."""
+    # `conversation` first: in prepared data `prompt` is what the judge reads, rubric and all.
+    conversation = _first(record, ("conversation", "prompt"), where)
+    reference, rubric = record.get("reference"), record.get("rubric")
+    if reference is not None and not isinstance(reference, str):
+        raise DataError(f"{where}: reference: expected a text, found {str(reference)[:80]!r}")
+    return ScoreItem(
+        id=row_id,
+        side="response",
+        index=0,
+        conversation=read_conversation(conversation, f"{where}: conversation"),
+        reference=reference,
+        rubric=None if rubric is None else Rubric.from_dict(rubric, f"{where}: rubric"),
+    )
 
 
 def _first(record: dict[str, Any], names: tuple[str, str], where: str) -> Any:
