@@ -32,6 +32,7 @@ _NAMES = ("format_version", "judge", "input")
 _OPTIONS = {
     "judge_sha256": "--judge (the files of the model)",
     "input_sha256": "--input (the content of the file)",
+    "calibration_sha256": "--calibration (the content of the file)",
     "truncate": "--truncate-turns",
     "kind": "kind of input",
     "prompt_version": "version of rmkit (its prompts)",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from rmkit import __version__
+from rmkit.calibration import Calibration
 from rmkit.errors import DataError
 from rmkit.jsonl import read_jsonl
 from rmkit.manifest import sha256_file
@@ -78,6 +79,7 @@ def score_file(
     settings: Mapping[str, Any],
     batch_size: int,
     retry_errors: bool = False,
+    calibration: Calibration | None = None,
 ) -> ScoringSummary:
     """Judge every response of a file into a folder, or those that are still missing there.
 
@@ -91,6 +93,7 @@ def score_file(
         settings: What else than the input determines the scores; see `ScoreFolder.open`.
         batch_size: Responses that are handed to the engine at a time, and lost at most when killed.
         retry_errors: Whether responses that failed are judged anew. Rows that can't be read stay as they are.
+        calibration: Rescales the numbers, which then stand in each record beside the raw ones.
 
     Raises:
         DataError: If the input or the folder can't be used.
@@ -123,14 +126,14 @@ def score_file(
         with bar:
             retried: dict[ItemKey, dict[str, Any]] = {}
             for chunk in _chunks(iter(failed), batch_size):
-                records = judge_items(judge, chunk)
+                records = judge_items(judge, chunk, calibration)
                 retried.update(zip((item.key for item in chunk), records, strict=True))
                 bar.update(len(chunk))
             if retried:
                 folder.replace(retried)
             # A resumed run has its chunks where an uninterrupted one has them, and so the same batches.
             for chunk in _chunks(items, batch_size, batch_size - done % batch_size):
-                folder.append(judge_items(judge, chunk))
+                folder.append(judge_items(judge, chunk, calibration))
                 bar.update(len(chunk))
         summary = summarise(folder)
         folder.finish(
@@ -147,8 +150,13 @@ def score_file(
         return summary
 
 
-def judge_items(judge: Judge, items: Sequence[ScoreItem]) -> list[dict[str, Any]]:
-    """The records of `scores.jsonl` for some items, one each, in order."""
+def judge_items(
+    judge: Judge, items: Sequence[ScoreItem], calibration: Calibration | None = None
+) -> list[dict[str, Any]]:
+    """The records of `scores.jsonl` for some items, one each, in order.
+
+    With a calibration each has `calibrated`, as `Calibration.rescale` gives it; None for an own rubric.
+    """
     readable = [item for item in items if item.error is None]
     judged = iter(
         judge.score(
@@ -158,9 +166,12 @@ def judge_items(judge: Judge, items: Sequence[ScoreItem]) -> list[dict[str, Any]
             [item.rubric for item in readable],
         )
     )
-    return [
-        to_record(item, next(judged) if item.error is None else Judgment({}, None, error=item.error)) for item in items
-    ]
+    judgments = [next(judged) if item.error is None else Judgment({}, None, error=item.error) for item in items]
+    records = [to_record(item, judgment) for item, judgment in zip(items, judgments, strict=True)]
+    if calibration is not None:
+        for item, judgment, record in zip(items, judgments, records, strict=True):
+            record["calibrated"] = calibration.rescale(judgment) if item.rubric is None else None
+    return records
 
 
 def _chunks(items: Iterator[ScoreItem], size: int, first: int | None = None) -> Iterator[list[ScoreItem]]:

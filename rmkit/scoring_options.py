@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import hf_hub_download
 
+from rmkit.calibration import Calibration
 from rmkit.engines import ENGINES
 from rmkit.errors import JudgeError
+from rmkit.manifest import sha256_file
 from rmkit.prompts import PROMPT_VERSION
 from rmkit.rubric import load_rubric, ready_rubrics
 from rmkit.score_items import InputKind, ScoreInput, find_input
@@ -115,6 +117,12 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
             "such a response gets an error record",
         ),
         group.add_argument(
+            "--calibration",
+            type=Path,
+            metavar="FILE",
+            help="of evaluate/calibrate.py: writes rescaled numbers beside the raw ones, which stay what counts",
+        ),
+        group.add_argument(
             "--retry-errors",
             action="store_true",
             help="judge responses anew that failed before; else errors are final",
@@ -160,6 +168,11 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
         "truncate": options.truncate_turns,
         "prompt_version": PROMPT_VERSION,
     }
+    calibration = None
+    if options.calibration is not None:
+        calibration = Calibration.load(options.calibration)
+        calibration.check_judge(fingerprint, str(options.calibration))
+        settings["calibration_sha256"] = sha256_file(options.calibration)
 
     def load() -> Judge:
         from rmkit.judge import Judge  # noqa: PLC0415 (heavy: --help and a finished scoring do without)
@@ -167,7 +180,7 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
         return Judge.load(options.judge, options.engine, rubric, options.truncate_turns, **engine_options)
 
     batch_size = options.batch_size or _BATCH_SIZES.get(device, _BATCH_SIZES["cuda"])
-    return score_file(load, source, output, settings, batch_size, options.retry_errors)
+    return score_file(load, source, output, settings, batch_size, options.retry_errors, calibration)
 
 
 def _read_engine_options(options: argparse.Namespace) -> dict[str, Any]:
