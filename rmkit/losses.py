@@ -69,8 +69,9 @@ class LossSettings:
 
     A weight of an attribute multiplies the cross entropy and w of its score's tokens, and each such token counts
     that much in `tokens`: both terms are weighted means. With `preference_loss`, a score that was derived from a
-    preference counts in neither term; its comparison adds `preference_alpha * w * preference loss / D`, and w to a D
-    of scores.
+    preference counts in neither term. It adds `preference_alpha * w * (preference loss - log m) / D`, and w to a D of
+    scores: the loss where it is the better one of a comparison, and everywhere m, the mass on the scale, which says
+    that a score stands there and not which.
 
     Args:
         loss: `ce` for cross entropy alone, or a name in `SCORE_LOSSES`.

@@ -439,6 +439,28 @@ def oprm(chosen_logits: torch.Tensor, rejected_logits: torch.Tensor, mask: torch
     return -log_wins.masked_fill(log_wins < least / 2, -torch.inf)
 
 
+def scale_nll(score_logits: torch.Tensor, lse: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """The cross entropy of any legal score, -log(sum over v of p(v)) with p over the whole vocabulary.
+
+    What is left of -log p(y) = -log(mass on the scale) - log p(y | scale) where y is not known: that a score stands
+    there, and not which.
+
+    Args:
+        score_logits: Logits of the tokens that could stand there, shape (N, K).
+        lse: Log-sum-exp of the logits over the whole vocabulary, shape (N,).
+        mask: True where a token could stand, shape (N, K); all by default.
+
+    Returns:
+        Shape (N,), in nats, at least 0; +inf where no legal token has any probability.
+
+    Example:
+        >>> z = torch.log(torch.tensor([[0.1, 0.1, 0.3]]))  # half the mass is elsewhere
+        >>> [round(x, 4) for x in scale_nll(z, torch.zeros(1)).tolist()]
+        [0.6931]
+    """
+    return -torch.logsumexp(_log_p(score_logits, _padding(score_logits, mask), lse), dim=-1)
+
+
 def contrastive(sequence_logprobs: torch.Tensor, distances: torch.Tensor, tau: float = 1.0) -> torch.Tensor:
     """A contrastive term over whole numbers of several tokens. OUR RECONSTRUCTION: the source gives no formula.
 

@@ -49,9 +49,10 @@ class JudgeCollator:
     - `row_tokens`: int64, (B,), how many tokens each row has, prompt and completion.
     - `ids`: list of texts, ids of the examples; no model reads them, a message that a step went wrong does.
 
-    A pairwise loss adds `score_rivals` (see `ScoreInputs`), and takes items of several examples, `GroupedExamples`; as
-    `preference_loss` it has rivals at scores that were derived from a preference, and -1 at ratings. A loss over whole
-    numbers adds a row for each neighbour of a number, which ends with it, and with M numbers of at most L tokens:
+    A pairwise loss adds `score_rivals` (see `ScoreInputs`), and takes items of several examples, `GroupedExamples`. A
+    `preference_loss` does so too, with -1 at ratings, and adds `score_ordered`: bool, (N,), whether a score was
+    derived from a preference. A loss over whole numbers adds a row for each neighbour of a number, which ends with it,
+    and with M numbers of at most L tokens:
 
     - `sequence_rows`: int64, (N, M, L), index b * C + c of each token; -1 pads.
     - `sequence_distances`: float32, (N, M), of each number from the right one; +inf pads.
@@ -117,6 +118,8 @@ class JudgeCollator:
         label_weights[len(examples) :] = 0
         weights = [self._label_weight(place, examples) for place in everywhere]
         label_weights.view(-1)[torch.tensor([p.at for p in everywhere], dtype=torch.long)] = torch.tensor(weights)
+        for b, example in enumerate(examples):
+            label_weights[b, [width - len(example.completion_ids) + index for index in example.untrained]] = 0
         tensors: dict[str, Any] = {
             **lay_out(rows, self.packing, self.pad_id),
             "labels": labels,
@@ -132,9 +135,12 @@ class JudgeCollator:
             tensors["score_weights"] *= (tensors["sequence_distances"] == 0).any(-1) | is_ordered
         if self._compares:
             found = find_rivals([(examples[place.example], place.position) for place in places])
-            is_compared = torch.ones_like(is_ordered) if self._loss.pairwise else is_ordered
-            tensors["score_rivals"] = torch.tensor(found, dtype=torch.long).where(is_compared, -1)
-            tensors["score_weights"] *= (tensors["score_rivals"] >= 0) | ~is_compared
+            tensors["score_rivals"] = torch.tensor(found, dtype=torch.long)
+            if self._loss.pairwise:
+                tensors["score_weights"] *= tensors["score_rivals"] >= 0
+            else:
+                tensors["score_rivals"].masked_fill_(~is_ordered, -1)
+                tensors["score_ordered"] = is_ordered
         return tensors | {"ids": [example.id for example in examples]}
 
     def _is_ordered(self, place: _Place, examples: Sequence[Example]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 from rmkit.errors import DataError, RubricError
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.prompt_tokens import PromptTooLongError
+from rmkit.rubric import Attribute
 from rmkit.schema import Conversation, RatedResponse
 from rmkit.score_tokens import ScorePosition, ScoreTokens
 
@@ -49,6 +51,7 @@ class Example:
         derived: Attributes whose score was derived from a preference.
         contrasts: Its numbers of several tokens with their neighbours, where a loss asks for them.
         record: The raw record that the row comes from, if its id tells: a preference holds within one.
+        untrained: Completion tokens that teach nothing: scores without a rating, drawn at random.
     """
 
     id: str
@@ -60,6 +63,7 @@ class Example:
     derived: frozenset[str] = frozenset()
     contrasts: tuple[Contrast, ...] = ()
     record: str = ""
+    untrained: tuple[int, ...] = ()
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -73,8 +77,20 @@ def encode_example(
     max_length: int | None = None,
     truncate: bool = False,
     neighbours: int = 0,
+    fill: bool = True,
 ) -> Example:
     """Encode one row; with as many nearest neighbours of each number of several tokens.
+
+    A judge is asked for all attributes, in order, so that is what it must learn to write. An attribute without a
+    rating gets any legal score, drawn by the row's id, which is not trained on and which others learn not to rely on.
+
+    Args:
+        encoder: Encodes prompt and scores.
+        row: The row.
+        max_length: Most tokens of prompt and score sequence.
+        truncate: Whether the oldest turns may be left out to fit.
+        neighbours: How many neighbours of a number.
+        fill: Whether to write attributes without a rating; they are left out otherwise.
 
     Raises:
         PromptTooLongError: If it does not fit into `max_length` tokens.
@@ -86,18 +102,22 @@ def encode_example(
     if not scores:
         raise DataError(f"row {row.id}: no attribute is rated, so there is nothing to train on")
     prompt = encoder.encode_prompt(row.conversation, row.response, row.reference, row.rubric, max_length, truncate)
-    tokens = encoder.score_tokens(rubric, tuple(scores))
-    ids, positions = tokens.encode(scores)
+    written = {key: scores[key] if key in scores else _draw(row.id, rubric[key]) for key in rubric.keys}
+    if not fill:
+        written = scores
+    tokens = encoder.score_tokens(rubric, tuple(written))
+    ids, positions = tokens.encode(written)
     return Example(
         id=row.id,
         prompt_ids=prompt.ids,
         completion_ids=tuple(ids),
-        positions=tuple(positions),
+        positions=tuple(position for position in positions if position.key in scores),
         truncated=prompt.truncated,
         group=name_group(row.conversation),
         derived=frozenset(row.derived),
         contrasts=tuple(_contrast(tokens, scores, positions, neighbours)) if neighbours else (),
         record=lettered[1] if (lettered := _LETTERED.fullmatch(row.id)) else "",
+        untrained=tuple(position.index for position in positions if position.key not in scores),
     )
 
 
@@ -106,11 +126,18 @@ def name_group(conversation: Conversation) -> str:
     return hashlib.sha256(repr(conversation).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
+def _draw(row_id: str, attribute: Attribute) -> int:
+    return random.Random(f"{row_id}/{attribute.key}").choice(attribute.values)
+
+
 def _contrast(
     tokens: ScoreTokens, scores: Mapping[str, int], positions: Sequence[ScorePosition], neighbours: int
 ) -> Iterator[Contrast]:
     for item in tokens.attributes:
-        key, label = item.attribute.key, scores[item.attribute.key]
+        key = item.attribute.key
+        if key not in scores:
+            continue
+        label = scores[key]
         if max(map(len, item.closed.values())) == 1:
             continue
         near = [score for _, score in sorted((abs(score - label), score) for score in item.closed)][: neighbours + 1]
@@ -205,6 +232,7 @@ class ExampleDataset(Dataset[Example]):
         truncate: Whether the oldest turns may be left out to fit.
         description: Label of the progress bar.
         neighbours: As in `encode_example`.
+        fill: As in `encode_example`.
 
     Attributes:
         skipped: How many rows were left out, by reason.
@@ -222,12 +250,13 @@ class ExampleDataset(Dataset[Example]):
         truncate: bool = False,
         description: str = "encode",
         neighbours: int = 0,
+        fill: bool = True,
     ) -> None:
         self.examples: list[Example] = []
         self.skipped: Counter[str] = Counter()
         for row in tqdm(rows, desc=description, unit=" rows", disable=None):
             try:
-                self.examples.append(encode_example(encoder, row, max_length, truncate, neighbours))
+                self.examples.append(encode_example(encoder, row, max_length, truncate, neighbours, fill))
             except PromptTooLongError:
                 self.skipped["too_long"] += 1
             except (DataError, RubricError) as error:

@@ -22,6 +22,7 @@ from scipy.optimize import brentq
 from torch import nn
 
 from rmkit.losses import SCORE_LOSSES, LossSettings, ScoreInputs
+from rmkit.score_losses import scale_nll
 
 # Logits of all R rows, in float32, are kept from the loss to its gradient where they take at most a tenth of what the
 # weight's gradient would take in float32. Else they are made twice, a two-hundredth of that at a time.
@@ -411,7 +412,7 @@ def score_losses(
 ) -> torch.Tensor:
     """The weighted score loss at each position, (N,), from its K logits and log-sum-exp over the vocabulary.
 
-    That of a comparison, in a batch with a preference loss, comes times `preference_alpha / alpha`.
+    That of a preference loss comes times `preference_alpha / alpha`.
 
     Args:
         score_logits: Logits at `score_ids`, (N, K).
@@ -437,6 +438,7 @@ def score_losses(
     if settings.loss != "ce":
         losses = SCORE_LOSSES[settings.loss].function(inputs, settings)
     if settings.preference_loss is not None:  # in units of alpha, which the whole term is multiplied with
-        compared = SCORE_LOSSES[settings.preference_loss].function(inputs, settings)
-        losses = losses.where(batch["score_rivals"] < 0, compared * (settings.preference_alpha / settings.alpha))
+        ordered = SCORE_LOSSES[settings.preference_loss].function(inputs, settings)
+        ordered = ordered + scale_nll(score_logits, lse, inputs.mask)
+        losses = losses.where(~batch["score_ordered"], ordered * (settings.preference_alpha / settings.alpha))
     return losses * batch["score_weights"]

@@ -101,12 +101,13 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     encoder = JudgeEncoder(tokenizer, rubric)
     rows = {name: read_rated(data_folder, name) for name in ("train", "validation")}
     max_length, truncate = settings.data.max_length, settings.data.truncate_turns
+    fill = settings.data.fill_unrated
     loss = settings.loss.settings()
     _check_attributes(loss, rubric, [row for part in rows.values() for row in part])
     score_loss = SCORE_LOSSES.get(loss.loss)
     neighbours = loss.neighbours if score_loss is not None and score_loss.sequences else 0
     datasets = {
-        name: ExampleDataset(encoder, part, max_length, truncate, f"encode {name}", neighbours) if part else None
+        name: ExampleDataset(encoder, part, max_length, truncate, f"encode {name}", neighbours, fill) if part else None
         for name, part in rows.items()
     }
     if datasets["train"] is None:

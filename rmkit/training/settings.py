@@ -38,6 +38,10 @@ class DataArguments:
         default=False,
         metadata={"help": "Leave out the oldest turns of a conversation that is too long, and count it."},
     )
+    fill_unrated: bool = field(
+        default=True,
+        metadata={"help": "Write any score, untrained, for an attribute without a rating; false leaves it out."},
+    )
     packing: str = field(
         default="auto",
         metadata={

@@ -103,10 +103,10 @@ class ScoreLossMixin(Trainer):
             self._note("loss_tokens", terms.nll.sum() * token_weight)
             scores = terms.scores
             if settings.preference_loss is not None:
-                compared = scores.where(inputs["score_rivals"] >= 0, 0)
-                scores = scores - compared
+                ordered = scores.where(inputs["score_ordered"], 0)
+                scores = scores - ordered
                 unit = settings.alpha / (settings.preference_alpha or 1.0)
-                self._note("loss_preferences", compared.sum() * score_weight * unit)
+                self._note("loss_preferences", ordered.sum() * score_weight * unit)
             self._note("loss_scores", scores.sum() * score_weight)
         return (terms.loss, {}) if return_outputs else terms.loss
 

@@ -28,7 +28,8 @@ def encoder(tiny_tokenizer: Callable[..., Any]) -> JudgeEncoder:
 
 
 def example(encoder: JudgeEncoder, scores: dict[str, int], question: str = "write a list", **row: Any) -> Example:
-    return encode_example(encoder, RatedResponse("row", "", (Message("user", question),), "words", scores, **row))
+    found = RatedResponse("row", "", (Message("user", question),), "words", scores, **row)
+    return encode_example(encoder, found, fill=False)
 
 
 @pytest.fixture(scope="module")

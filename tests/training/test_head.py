@@ -70,7 +70,9 @@ def setting(
     tokenizer = tiny_tokenizer(FAMILIES[request.param])
     encoder = JudgeEncoder(tokenizer, RUBRIC)
     examples = [
-        encode_example(encoder, RatedResponse(f"r{i}", "s", (Message("user", "Hi"),), text, scores, rubric=rubric))
+        encode_example(
+            encoder, RatedResponse(f"r{i}", "s", (Message("user", "Hi"),), text, scores, rubric=rubric), fill=False
+        )
         for i, (text, scores, rubric) in enumerate(ROWS)
     ]
     return tiny.build_model(len(tokenizer), request.param).double(), examples
@@ -523,7 +525,9 @@ def test_the_pairwise_loss_compares_responses_to_one_conversation(
     ]
     examples = [
         encode_example(
-            encoder, RatedResponse(str(n), "", (Message("user", turn),), f"words {n}", scores, derived=derived)
+            encoder,
+            RatedResponse(str(n), "", (Message("user", turn),), f"words {n}", scores, derived=derived),
+            fill=False,
         )
         for n, (turn, scores, derived) in enumerate(rated)
     ]
@@ -575,7 +579,9 @@ def test_whole_numbers_are_held_against_their_neighbours(
     model, _ = setting
     encoder = JudgeEncoder(tiny_tokenizer(FAMILIES[model.config.model_type]), RUBRIC)
     examples = [
-        encode_example(encoder, RatedResponse(str(n), "", (Message("user", "Hi"),), text, scores), neighbours=3)
+        encode_example(
+            encoder, RatedResponse(str(n), "", (Message("user", "Hi"),), text, scores), neighbours=3, fill=False
+        )
         for n, (text, scores, rubric) in enumerate(ROWS)
         if rubric is None
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,14 @@ from rmkit import losses
 from rmkit.errors import DataError, TokenizerError
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.losses import SCORE_LOSSES, LossSettings
+from rmkit.prepared_folder import RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import Example, GroupedExamples, count_comparisons, encode_example
 from rmkit.training.head import CompletionHead, judge_loss, row_counts, row_sums
+from rmkit.training.run import train_judge
+from rmkit.training.settings import TrainingSettings
 
 RUBRIC = Rubric(
     "run", (Attribute("helpfulness", "Helpfulness"), Attribute("overall", "Overall", minimum=0, maximum=20))
@@ -49,7 +53,7 @@ def head(request: pytest.FixtureRequest, model: PreTrainedModel) -> CompletionHe
 def rated(encoder: JudgeEncoder, row_id: str, scores: dict[str, int], turn: str = "Hi", **more: Any) -> Example:
     words = "words " * (1 + len(row_id) % 4)
     row = RatedResponse(row_id, "s", (Message("user", turn),), words + row_id, scores, **more)
-    return encode_example(encoder, row, neighbours=2)
+    return encode_example(encoder, row, neighbours=2, fill=False)
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +228,11 @@ def test_a_preference_counts_by_its_order_beside_ratings(
             }[loss](z, scores, target)
             score_sum = score_sum + weights.get(position.key, 1.0) * term.sum()
             places += weights.get(position.key, 1.0)
+    for example in preferred:  # of a derived score only the order counts, and that it is one
+        row = logprobs[example.id]
+        for ids, index in [(p.choice.token_ids, p.index) for p in example.positions if p.key in example.derived]:
+            pair_sum = pair_sum - 2.0 * row[index, list(ids)].logsumexp(-1)
+            places += 2.0
     for better, worse in PAIRS:
         sides = [
             logprobs[row][next(p for p in by_id[row].positions if p.key == "helpfulness").index]
@@ -231,20 +240,31 @@ def test_a_preference_counts_by_its_order_beside_ratings(
         ]
         ids = list(by_id[better].positions[0].choice.token_ids)
         pair_sum = pair_sum + 2.0 * losses.oprm(sides[0][ids][None], sides[1][ids][None]).sum()
-        places += 2.0
     expected = token_sum / tokens + (0.1 * score_sum + 0.75 * pair_sum) / places
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     assert_gradients(model, judge_loss(model, batch, settings, head), expected)
 
 
-def test_a_batch_without_rivals_gives_a_connected_zero(
+def test_a_score_without_rivals_teaches_that_it_is_one(
     model: PreTrainedModel, preferred: list[Example], head: CompletionHead
 ) -> None:
     settings = LossSettings("ce", preference_loss="oprm")
-    batch = JudgeCollator(0, settings)([(preferred[-1],), tuple(preferred[-3:-1]), preferred[1]])
+    lone, tied, other = (preferred[-1],), tuple(preferred[-3:-1]), preferred[1]
+    batch = JudgeCollator(0, settings)([lone, tied, other])
     assert batch["score_rivals"].tolist() == [-1] * 4
+    assert batch["score_ordered"].tolist() == [True, True, True, False]
+    terms = head.loss(model, batch, settings, 0.0, settings.alpha)
+    expected = torch.zeros(())
+    for example in (*lone, *tied):
+        (position,) = example.positions
+        row = full_logprobs(model, example)[position.index]
+        expected = expected - row[list(position.choice.token_ids)].logsumexp(-1)
+    torch.testing.assert_close(terms.loss, expected, rtol=1e-6, atol=1e-6)
+    assert_gradients(model, terms.loss, expected)
+    # And nothing at all where there is none, in a loss that is connected to the graph.
+    batch = JudgeCollator(0, settings)([other])
     terms = head.loss(model, batch, settings, 0.0, 1.0)
-    assert terms.loss.item() == 0 and terms.loss.requires_grad and terms.scores.tolist() == [0] * 4
+    assert terms.loss.item() == 0 and terms.loss.requires_grad and terms.scores.tolist() == [0]
     assert all(not gradient.any() for gradient in gradients(model, terms.loss).values())
 
 
@@ -264,3 +284,71 @@ def test_preferences_need_their_other_side_and_one_token_a_score(
     several = rated(digits, "p/0", {"helpfulness": 5, "overall": 14}, derived=("helpfulness",))
     JudgeCollator(0, settings)([(several,)])
     JudgeCollator(0, LossSettings())(pair)
+
+
+def test_an_attribute_without_a_rating_is_written_and_not_trained(encoder: JudgeEncoder) -> None:
+    """A judge is asked for all attributes in order, so rows that rate some of them must look alike."""
+    drawn = set()
+    for n in range(12):
+        row = RatedResponse(f"s/{n}", "s", (Message("user", "Hi"),), "Hello.", {"helpfulness": 4})
+        found = encode_example(encoder, row)
+        text = encoder.prompts.tokenizer.decode(found.completion_ids)
+        drawn.add(int(text.removeprefix("Helpfulness: 4, Overall: ").removesuffix("<|im_end|>")))
+        assert [position.key for position in found.positions] == ["helpfulness"]
+        assert found == encode_example(encoder, row)
+        batch = JudgeCollator(0, LossSettings(attribute_weights={"helpfulness": 3, "overall": 5}))([found])
+        weights = [1.0] * len(found.completion_ids)
+        weights[found.positions[0].index], weights[-2] = 3.0, 0.0
+        assert batch["label_weights"].tolist() == [weights]
+        assert batch["score_weights"].tolist() == [3.0]
+    assert len(drawn) > 5 and drawn <= set(range(21))
+    row = replace(row, scores={"helpfulness": 4, "overall": 20})
+    assert encode_example(encoder, row) == encode_example(encoder, row, fill=False)
+    whole = encode_example(encoder, row, fill=False)
+    assert whole.untrained == ()
+
+
+HELLOS = Rubric(
+    "hellos",
+    (Attribute("helpfulness", "Helpfulness", "Does it help?"), Attribute("verbosity", "Verbosity", weight=0.0)),
+)
+
+
+def hello_rows() -> list[RatedResponse]:
+    """Pairs of which the side with more greetings is better, and rows rated on their fillers; no row has both."""
+    rows = []
+    for n in range(240):
+        turn = (Message("user", f"Greet {n}."),)
+        fillers = [n % 5, n // 5 % 5]
+        texts = ["hello " * count + "well " * f for count, f in zip((4 + n % 3, n // 3 % 3), fillers, strict=True)]
+        if n % 2:
+            rows += [
+                RatedResponse(f"pairs/{n:06d}{side}", "pairs", turn, text + ".", {"helpfulness": score}, derived=kept)
+                for side, text, score, kept in zip("ab", texts, (5, 1), [("helpfulness",)] * 2, strict=True)
+            ]
+        else:
+            rows += [
+                RatedResponse(f"rated/{n:06d}{side}", "rated", turn, text + ".", {"verbosity": 1 + f})
+                for side, text, f in zip("ab", texts, fillers, strict=True)
+            ]
+    return rows
+
+
+def test_preferences_alone_teach_which_response_is_better(
+    small_settings: Callable[..., TrainingSettings], small_model: Path, tmp_path: Path
+) -> None:
+    data, origin = tmp_path / "hellos", {"dataset": "hellos", "source": {}}
+    rows = [row for row in hello_rows() if row.derived]
+    write_prepared(data, ((row,) for row in rows), RATED_FILES, HELLOS, 0, 0.25, origin)
+    options = ["--data", str(data), "--preference_loss", "oprm", "--learning_rate", "0.01"]
+    options += ["--max_steps", "150", "--eval_steps", "150", "--save_steps", "150", "--lr_scheduler_type", "cosine"]
+    options += ["--per_device_train_batch_size", "8"]
+    figures = train_judge(small_settings(*options))
+    held_out = figures["rows"]["validation"] // 2
+    assert figures["comparisons"] == figures["rows"]["train"] // 2
+    assert figures["metrics"]["eval_pairs"] == held_out > 25
+    assert figures["metrics"]["eval_pair_accuracy"] > 0.8
+    assert figures["metrics"]["eval_outside_mass"] < 0.1  # it writes scores, though none was given
+    terms = [line["loss_preferences"] for line in figures["log"] if "loss_preferences" in line]
+    assert terms[-1] < 0.2 * terms[0]
+    assert all(line["loss_scores"] == 0 for line in figures["log"] if "loss_scores" in line)

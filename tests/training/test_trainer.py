@@ -60,7 +60,7 @@ def dataset(encoder: JudgeEncoder) -> ExampleDataset:
         RatedResponse(str(n), "", (Message("user", "write a list " * (1 + n % 4)),), "words " * (1 + n % 3), scores)
         for n, scores in enumerate(SCORES)
     ]
-    return ExampleDataset(encoder, rows)
+    return ExampleDataset(encoder, rows, fill=False)
 
 
 @pytest.fixture
