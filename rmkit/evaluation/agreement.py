@@ -94,7 +94,8 @@ def quadratic_kappa(scores: Sequence[int], ratings: Sequence[int]) -> float | No
     rows, columns = np.split(places, 2)
     table = np.zeros((len(values), len(values)))
     np.add.at(table, (rows, columns), 1)
-    return float(cohens_kappa(table, weights=values, wt="quadratic", return_results=False))
+    kappa = float(cohens_kappa(table, weights=values, wt="quadratic", return_results=False))
+    return round(kappa, 12) + 0.0  # chance is 0, and not what rounding leaves of it
 
 
 def rank_correlation(scores: Sequence[float], ratings: Sequence[float]) -> float | None:

@@ -206,3 +206,14 @@ def formula(
     if settings.loss == "ce":
         return token_sum / tokens
     return token_sum / tokens + settings.alpha * score_sum / (tokens if settings.reduction == "tokens" else weight_sum)
+
+
+def test_an_evaluation_without_the_figure_is_not_the_best(build: Callable[..., Any]) -> None:
+    trainer = build(PRESETS["paper"], metric_for_best_model="spearman")
+    trainer.validate = lambda: {"spearman": 0.5}
+    metrics = trainer.evaluate()
+    assert metrics["eval_spearman"] == 0.5
+    assert trainer._determine_best_metric(metrics, None)
+    trainer.validate = lambda: {"mae": 0.5}  # as where all expected scores are the same
+    assert not trainer._determine_best_metric(trainer.evaluate(), None)
+    assert trainer.state.best_metric == 0.5
