@@ -34,7 +34,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
 )
 from trl import SFTConfig, SFTTrainer
 
@@ -44,6 +43,7 @@ from rmkit.training.batches import ConversationOrder
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import Example
 from rmkit.training.layout import count_tokens
+from rmkit.training.settings import JudgeTrainingArguments
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.tree_attention import attend_tree, use_tree_attention
 
@@ -200,7 +200,7 @@ def build_rmkit(args: argparse.Namespace, model: Any, examples: list[Example], p
     settings = PRESETS["paper"]
     return JudgeTrainer(
         model=model,
-        args=TrainingArguments(**common_options(args, folder), remove_unused_columns=False),
+        args=JudgeTrainingArguments(**common_options(args, folder), eval_strategy="no", load_best_model_at_end=False),
         train_dataset=examples,
         data_collator=JudgeCollator(0, settings, packing),
         loss_settings=settings,
