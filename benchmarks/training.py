@@ -330,7 +330,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--responses", type=int, default=2, help="to each conversation (default: 2)")
     add("--conversations", type=int, default=24, help="in an epoch (default: 24)")
     add("--rubric", type=int, default=200, help="tokens of the rubric (default: 200)")
-    add("--rows", type=int, default=8, help="of a micro-batch (default: 8)")
+    add("--rows", type=int, default=16, help="of a micro-batch (default: 16)")
     add("--pack", type=int, default=4096, help="tokens of a pack of TRL (default: 4096)")
     add("--rounds", type=int, default=5, help="interleaved epochs of each variant, after one to warm up (default: 5)")
     add("--hidden", type=int, default=384, help="width of the model (default: 384)")
