@@ -15,7 +15,7 @@ _FIRST, _LAST = 900, 500  # characters of a prompt that are shown
 
 
 def show_tokens(example: Example, encoder: JudgeEncoder, colour: bool) -> str:
-    """A row as its token ids have it: each supervised token in `[ ]`, each score token in `<< >>`.
+    """A row as its token ids have it: each supervised token in `[ ]`, each score token in `<< >>`, others in `( )`.
 
     Args:
         example: Encoded by `encoder`.
@@ -31,11 +31,16 @@ def show_tokens(example: Example, encoder: JudgeEncoder, colour: bool) -> str:
         text, before = _printable(so_far[len(before) :]), so_far
         if index in places:
             marked.append(_paint(f"<<{text}>>", _YELLOW, colour))
+        elif index in example.untrained:
+            marked.append(f"({text})")
         else:
             marked.append(_paint(f"[{text}]", _GREEN, colour))
     prompt = str(tokenizer.decode(list(example.prompt_ids)))
-    title = f"row {example.id}: {len(example.prompt_ids)} prompt tokens, {len(marked)} supervised tokens [ ], "
+    supervised = len(marked) - len(example.untrained)
+    title = f"row {example.id}: {len(example.prompt_ids)} prompt tokens, {supervised} supervised tokens [ ], "
     title += f"{len(places)} of them score tokens << >>"
+    if example.untrained:
+        title += "; scores without a rating, drawn at random and not trained ( )"
     return "\n".join([_paint(_printable(title), _BOLD, colour), _shorten(_printable(prompt)), "".join(marked)])
 
 

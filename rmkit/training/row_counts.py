@@ -78,16 +78,16 @@ def encode_rows(
         DataError: If a row can't be trained on, or none is left.
         TokenizerError: If the tokenizer can't serve.
     """
-    max_length, truncate = settings.data.max_length, settings.data.truncate_turns
+    max_length, truncate, fill = settings.data.max_length, settings.data.truncate_turns, settings.data.fill_unrated
     if tokenizer is not None:
         encoder = JudgeEncoder(tokenizer, rubric)
-        dataset = ExampleDataset(encoder, rows, max_length, truncate, "encode train")
+        dataset = ExampleDataset(encoder, rows, max_length, truncate, "encode train", fill=fill)
         return CountedRows(dataset.examples, dataset.skipped["too_long"], encoder, dataset)
     estimate = CharacterEncoder(rubric)
     examples, too_long = [], 0
     for row in rows:
         try:
-            examples.append(estimate.encode_example(row, max_length, truncate))
+            examples.append(estimate.encode_example(row, max_length, truncate, fill))
         except PromptTooLongError:
             too_long += 1
         except (DataError, RubricError) as error:

@@ -33,7 +33,7 @@ class CharacterEncoder(PromptEncoder):
         self._before = tuple(self._id(f"before {n}") for n in range(_TEMPLATE))
         self._after = tuple(self._id(f"after {n}") for n in range(_TEMPLATE))
 
-    def encode_example(self, row: RatedResponse, max_length: int, truncate: bool) -> Example:
+    def encode_example(self, row: RatedResponse, max_length: int, truncate: bool, fill: bool = True) -> Example:
         """The row as if it had been tokenised; its score positions are not there.
 
         Raises:
@@ -51,7 +51,8 @@ class CharacterEncoder(PromptEncoder):
         }
         room = max_length - len(self._cut(render_scores(rubric, widest), _SUPERVISED)) - 1
         prompt = self.encode(build_prompt(rubric, row.conversation, row.response, row.reference), room, truncate)
-        completion = (*self._cut(render_scores(rubric, scores), _SUPERVISED), self._id("end of turn"))
+        written = {key: scores.get(key, rubric[key].minimum) for key in rubric.keys} if fill else scores
+        completion = (*self._cut(render_scores(rubric, written), _SUPERVISED), self._id("end of turn"))
         return Example(row.id, prompt.ids, completion, (), prompt.truncated, name_group(row.conversation))
 
     def _encode_section(self, text: str) -> tuple[int, ...]:

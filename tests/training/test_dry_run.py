@@ -155,7 +155,10 @@ def test_tokens_and_scores_of_a_row_are_marked(small_rows: Sequence[RatedRespons
     example = encode_example(encoder, row)
     plain, coloured = (show_tokens(example, encoder, colour) for colour in (False, True))
     last = plain.splitlines()[-1]
-    assert re.sub(r"[\[\]]|<<|>>", "", last).replace("<|end|>", "") == "Helpfulness: 4, Overall: 17"
+    assert re.fullmatch(
+        "Helpfulness: 4, Overall: 17, Verbosity: [1-5]", re.sub(r"[][()]|<<|>>", "", last).replace("<|end|>", "")
+    )
+    assert re.search(r"\([1-5]\)\[<\|end\|>\]$", last) and "not trained ( )" in plain.splitlines()[0]  # no rating
     assert re.findall(r"<<(.*?)>>", last)[:2] == ["4", "1"]
     assert "\x1b" not in plain and r"Hi \x1b[2J" in plain
     assert "\x1b[1;33m<<4>>\x1b[0m" in coloured and r"Hi \x1b[2J" in coloured
