@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rmkit.engines import Engine, Query
-from rmkit.score_tokens import AttributeTokens, Path, ScoreTokens
+from rmkit.engines import Engine, FollowingEngine, Query, follow_in_rounds
+from rmkit.score_tokens import AttributeTokens, ScoreTokens
 from rmkit.scores import ScoreDistribution
 
 
@@ -25,33 +25,35 @@ class _Reading:
     guesses: list[int] = field(default_factory=list)
     found: dict[str, ScoreDistribution] = field(default_factory=dict)
     error: str | None = None
+    asked: list[AttributeTokens] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.guesses = [item.attribute.values[len(item.attribute.values) // 2] for item in self.tokens.attributes]
 
-    @property
-    def is_done(self) -> bool:
-        return self.error is not None or len(self.found) == len(self.tokens.attributes)
-
-    def ask(self, ahead: bool) -> list[tuple[AttributeTokens, list[Query]]]:
-        """Queries for the next attribute; with `ahead`, also for those after it, on the guesses."""
-        asked = []
+    def ask(self, ahead: bool) -> list[Query]:
+        """See `rmkit.engines.Reading.ask`: the next attribute, and with `ahead` those after it, on the guesses."""
+        queries: list[Query] = []
+        self.asked = []
+        if self.error is not None:
+            return queries
         prefix = self.prefix
         for item, guess in list(zip(self.tokens.attributes, self.guesses, strict=True))[len(self.found) :]:
             prefix += item.before
-            asked.append((item, [Query(prefix + path, choice.token_ids) for path, choice in item.choices.items()]))
+            self.asked.append(item)
+            queries += [Query(prefix + path, choice.token_ids) for path, choice in item.choices.items()]
             if not ahead or len(item.choices) > 1:
                 break
             prefix += item.written[guess]
-        return asked
+        return queries
 
-    def take(self, answers: list[tuple[AttributeTokens, dict[Path, np.ndarray]]]) -> None:
+    def take(self, answers: Sequence[np.ndarray]) -> None:
         """Keep the answers whose prefix turned out right; the others become guesses."""
         first = len(self.found)
         right = True
-        for offset, (item, logprobs) in enumerate(answers):
+        rest = iter(answers)
+        for offset, item in enumerate(self.asked):
             try:
-                distribution = item.distribution(logprobs)
+                distribution = item.distribution({path: next(rest) for path in item.choices})
             except FloatingPointError as error:
                 if right:
                     self.error = f"no probabilities to read: {error}"
@@ -77,9 +79,8 @@ def read_scores(
         For each prompt its distributions by attribute key, or a text that says why there are none.
     """
     readings = [_Reading(prefix, tokens) for prefix, tokens in prompts]
-    while open_readings := [reading for reading in readings if not reading.is_done]:
-        asked = [reading.ask(engine.merges_prefixes) for reading in open_readings]
-        answers = iter(engine.logprobs([query for items in asked for _, queries in items for query in queries]))
-        for reading, items in zip(open_readings, asked, strict=True):
-            reading.take([(item, {path: next(answers) for path in item.choices}) for item, _ in items])
+    if isinstance(engine, FollowingEngine):
+        engine.follow(readings)
+    else:
+        follow_in_rounds(engine, readings)
     return [reading.error or reading.found for reading in readings]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,22 @@ class Query:
 
     prefix: tuple[int, ...]
     token_ids: tuple[int, ...]
+
+
+class Reading(Protocol):
+    """One response that is being read: it asks, and what it asks next depends on the answers."""
+
+    def ask(self, ahead: bool) -> list[Query]:
+        """Queries to answer next, none once all is read; with `ahead`, also later ones, on guesses.
+
+        The first is where the score sequence goes on. The prefixes of the others go on from its prefix, and its own
+        prefix from that of the first query asked before, unless a guess was wrong.
+        """
+        ...
+
+    def take(self, answers: Sequence[np.ndarray]) -> None:
+        """Take the answers to what was asked, in its order."""
+        ...
 
 
 class Engine(Protocol):
@@ -44,3 +60,20 @@ class Engine(Protocol):
     def logprobs(self, queries: Sequence[Query]) -> list[np.ndarray]:
         """Natural log-probabilities, normalised over the whole vocabulary: one float64 (K,) array a query."""
         ...
+
+
+@runtime_checkable
+class FollowingEngine(Protocol):
+    """An engine that follows each reading by itself, rather than all of them step by step."""
+
+    def follow(self, readings: Sequence[Reading]) -> None:
+        """Answer readings until none of them asks any more."""
+        ...
+
+
+def follow_in_rounds(engine: Engine, readings: Sequence[Reading]) -> None:
+    """Answer readings until none of them asks any more: in each round, everything that is asked by then at once."""
+    while asked := [(reading, queries) for reading in readings if (queries := reading.ask(engine.merges_prefixes))]:
+        answers = iter(engine.logprobs([query for _, queries in asked for query in queries]))
+        for reading, queries in asked:
+            reading.take([next(answers) for _ in queries])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from rmkit.engines import Query
+from rmkit.engines import Query, Reading, follow_in_rounds
+from rmkit.engines.vllm_sessions import Sessions, collect
 from rmkit.errors import JudgeError
 
 if not torch.cuda.is_available():
@@ -19,7 +21,8 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 from vllm import LLM, SamplingParams  # noqa: E402  (vLLM reads the environment above when it is imported)
-from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS  # noqa: E402
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind  # noqa: E402
+from vllm.v1.engine.core_client import InprocClient  # noqa: E402
 
 _CPU_CACHE_BYTES = 2**30  # vLLM's own CPU default is most of the machine's memory
 
@@ -28,8 +31,9 @@ class VllmEngine:
     """Runs a judge's model in vLLM.
 
     Each query is a request for one token, with the exact log-probabilities of the tokens that are asked about,
-    normalised over the vocabulary before any masking. The prefix cache makes the second attribute of a
-    response, and the second response to a conversation, cheap.
+    normalised over the vocabulary before any masking. The prefix cache makes the second response to a conversation
+    cheap. Where vLLM runs in this process, as on a CPU, a response is read in one session, which computes no token
+    twice; elsewhere each attribute is a request, and the prefix cache holds what came before, up to its last block.
 
     Args:
         path: Folder or hub id of the model.
@@ -72,6 +76,9 @@ class VllmEngine:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise JudgeError(f"vLLM can't load the model {path}: {error}") from error
+        engine: Any = self._llm.llm_engine
+        in_process = isinstance(engine.engine_core, InprocClient)
+        self._sessions = Sessions(engine, self._make_request, MAX_LOGPROB_TOKEN_IDS) if in_process else None
         config = self._llm.llm_engine.model_config
         self.max_length = int(config.max_model_len)
         self.vocab_size = int(config.get_vocab_size())
@@ -85,14 +92,7 @@ class VllmEngine:
             parts.append(len(chunks))
             for first in chunks:
                 prompts.append({"prompt_token_ids": list(query.prefix)})
-                params.append(
-                    SamplingParams(
-                        max_tokens=1,
-                        temperature=0.0,
-                        detokenize=False,
-                        logprob_token_ids=list(query.token_ids[first : first + MAX_LOGPROB_TOKEN_IDS]),
-                    )
-                )
+                params.append(_ask_for(query.token_ids[first : first + MAX_LOGPROB_TOKEN_IDS]))
         outputs = iter(self._llm.generate(prompts, params, use_tqdm=False))  # type: ignore[arg-type]
         answers = []
         for query, count in zip(queries, parts, strict=True):
@@ -100,8 +100,22 @@ class VllmEngine:
             for _ in range(count):
                 for token, item in (next(outputs).outputs[0].logprobs or [{}])[0].items():
                     found[token] = item.logprob
-            missing = [token for token in query.token_ids if token not in found]
-            if missing:
-                raise JudgeError(f"vLLM gave no log-probability for the score tokens {missing[:8]}")
-            answers.append(np.array([found[token] for token in query.token_ids], dtype=np.float64))
+            answers.append(collect(found, query))
         return answers
+
+    def follow(self, readings: Sequence[Reading]) -> None:
+        """See `FollowingEngine.follow`."""
+        left = self._sessions.follow(readings) if self._sessions else readings
+        follow_in_rounds(self, left)
+
+    def _make_request(self, token_ids: tuple[int, ...], in_session: bool) -> Any:
+        engine: Any = self._llm.llm_engine
+        params = _ask_for(token_ids)
+        if in_session:
+            params.output_kind = RequestOutputKind.DELTA
+        prompt, tasks = {"prompt_token_ids": [0]}, engine.get_supported_tasks()
+        return engine.input_processor.process_inputs("", prompt, params, supported_tasks=tasks, resumable=in_session)
+
+
+def _ask_for(token_ids: Sequence[int]) -> SamplingParams:
+    return SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=list(token_ids))

@@ -18,6 +18,7 @@ from rmkit.errors import JudgeError
 from rmkit.judge import Judge
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.rubric import Attribute, Rubric, load_rubric
+from rmkit.schema import read_conversation
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM has no build for this platform"),
@@ -134,6 +135,97 @@ def test_log_probabilities_are_of_the_whole_vocabulary_in_the_order_asked_for(ju
     ):
         np.testing.assert_allclose(theirs, ours, atol=1e-3)
     assert judges["vllm"].engine.logprobs([]) == []
+
+
+def pairs(count: int) -> tuple[list[str], list[str]]:
+    """Conversations and responses of different lengths, two responses to each conversation."""
+    conversations = [f"List {n % 9} words. " * (n % 7 + 1) for n in range(count) for _ in range(2)]
+    return conversations, [f"words {n}, " * (n % 11 + 1) for n in range(2 * count)]
+
+
+@pytest.fixture
+def count_tokens(judges: dict[str, Judge], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens vLLM computes in each step from now on; its prefix cache is empty."""
+    llm = judges["vllm"].engine._llm  # type: ignore[attr-defined]
+    scheduler = llm.llm_engine.engine_core.engine_core.scheduler
+    schedule, counts = scheduler.schedule, []
+
+    def count(*arguments: Any, **keywords: Any) -> Any:
+        output = schedule(*arguments, **keywords)
+        counts.append(output.total_num_scheduled_tokens)
+        return output
+
+    monkeypatch.setattr(scheduler, "schedule", count)
+    assert llm.reset_prefix_cache()
+    return counts
+
+
+def test_no_token_is_computed_twice_but_for_the_last_block_of_a_pair(
+    judges: dict[str, Judge], tiny_tokenizer: Callable[..., Any], count_tokens: list[int]
+) -> None:
+    conversations, responses = pairs(12)
+    rubric = Rubric(
+        "five", tuple(Attribute(key, key.capitalize()) for key in ("list", "rate", "write", "for", "with"))
+    )
+    encoder = JudgeEncoder(tiny_tokenizer("split_digits"), rubric)
+    judge = Judge(encoder, judges["vllm"].engine)
+    judgments = judge.score(conversations, responses)
+    needed, prefixes = 0, set()
+    for conversation, response, judgment in zip(conversations, responses, judgments, strict=True):
+        prompt = encoder.encode_prompt(read_conversation(conversation), response).ids
+        new = {prompt[:end] for end in range(1, len(prompt) + 1)} - prefixes
+        prefixes |= new
+        line, positions = encoder.score_tokens().encode({key: d.mode for key, d in judgment.attributes.items()})
+        needed += len(new) + positions[-1].index
+    assert sum(count_tokens) <= needed + len(responses) * 31  # blocks are of 32 tokens
+    assert sum(count_tokens) <= 1.05 * needed + len(responses) * 16
+    assert len(count_tokens) < len(responses)  # they go side by side
+
+
+def test_batches_order_and_cache_change_no_score(
+    judges: dict[str, Judge], monkeypatch: pytest.MonkeyPatch, count_tokens: list[int]
+) -> None:
+    conversations, responses = pairs(8)
+    judge = judges["vllm"]
+    first = judge.score(conversations, responses)
+    cold = sum(count_tokens)
+    again = judge.score(conversations, responses)
+    assert sum(count_tokens) - cold < cold / 2
+    backwards = judge.score(conversations[::-1], responses[::-1])[::-1]
+    alone = [judge.score([a], [b])[0] for a, b in zip(conversations, responses, strict=True)]
+    sessions = judge.engine._sessions  # type: ignore[attr-defined]
+    lengths = sorted(judgment.prompt_tokens for judgment in first)
+    with monkeypatch.context() as little:  # memory for about two responses at a time, and none for the longest
+        little.setattr(sessions, "_room", lengths[len(lengths) // 2] // 32 + 3)
+        crowded = judge.score(conversations, responses)
+    with monkeypatch.context() as elsewhere:  # as where vLLM runs in a process of its own
+        elsewhere.setattr(judge.engine, "_sessions", None)
+        requests = judge.score(conversations, responses)
+    for expected, *others in zip(first, again, backwards, alone, crowded, requests, strict=True):
+        assert expected.error is None
+        for found in others:
+            assert found.aggregate == pytest.approx(expected.aggregate, abs=1e-4)
+            for key, distribution in expected.attributes.items():
+                np.testing.assert_allclose(found.attributes[key].probabilities, distribution.probabilities, atol=1e-4)
+
+
+def test_a_failure_on_the_way_leaves_nothing_behind(judges: dict[str, Judge]) -> None:
+    class Broken:
+        def ask(self, ahead: bool) -> list[Query]:
+            return [Query((5, 6, 7), (8, 9))]
+
+        def take(self, answers: Any) -> None:
+            raise ZeroDivisionError
+
+    judge = judges["vllm"]
+    [before] = judge.score(["Hi"], ["Hello."])
+    with pytest.raises(ZeroDivisionError):
+        judge.engine.follow([Broken(), Broken()])  # type: ignore[attr-defined]
+    llm = judge.engine._llm  # type: ignore[attr-defined]
+    assert not llm.llm_engine.has_unfinished_requests()
+    assert llm.reset_prefix_cache()  # it refuses while a request holds memory
+    [after] = judge.score(["Hi"], ["Hello."])
+    assert after.aggregate == pytest.approx(before.aggregate, abs=1e-6)
 
 
 def test_starting_vllm_changes_no_score_of_transformers(judges: dict[str, Judge], tiny: ModuleType) -> None:
