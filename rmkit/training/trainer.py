@@ -203,26 +203,32 @@ class JudgeTrainer(ScoreLossMixin):
         return loss
 
     def _maybe_log_save_evaluate(
-        self, tr_loss: torch.Tensor, grad_norm: torch.Tensor | float | None, *args: Any, **kwargs: Any
+        self,
+        tr_loss: torch.Tensor,
+        grad_norm: torch.Tensor | float | None,
+        model: nn.Module,
+        trial: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         """What Trainer does after a step, and after an epoch, once the step is known to be sound.
 
         A run that is asked to stop does so after the step, but after the last of an epoch only when the epoch's own
         validation and checkpoint are done, for the run that resumes would not make up for them.
         """
-        step_ended = self._guard.has_step
+        step, step_ended = self.state.global_step, self._guard.has_step
         if step_ended:
-            self._stopping |= self._guard.check(self.state.global_step, grad_norm, self._stop.made)
+            self._stopping |= self._guard.check(step, grad_norm, self._stop.made)
         stops_here = self._stopping and not (step_ended and float(self.state.epoch or 0.0).is_integer())
-        if stops_here:
-            self.control.should_log = True
-            self.control.should_save = self._saved_step != self.state.global_step
-        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
-        if stops_here:
-            saved = find_checkpoint(self._folder)
-            raise TrainingStopped(
-                f"stopped by SIGTERM after step {self.state.global_step}; the same command resumes from {saved}"
-            )
+        self.control.should_log |= stops_here
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kwargs)
+        if not stops_here:
+            return
+        if self._saved_step != step:
+            self._save_checkpoint(model, trial)
+        saved = find_checkpoint(self._folder)
+        start = f"resumes from {saved}" if saved else "starts anew, as nothing is saved yet"
+        raise TrainingStopped(f"stopped by SIGTERM after step {step}; the same command {start}")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._order or super()._get_train_sampler(train_dataset)

@@ -87,14 +87,15 @@ def terminate(model: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+BEST = ("--save_strategy", "best", "--metric_for_best_model", "eval_pair_accuracy")
 EPOCHS = ("--eval_strategy", "epoch", "--save_strategy", "epoch", "--per_device_train_batch_size", "8")
 
 
-@pytest.mark.parametrize(("options", "step"), [((), 3), (("--save_total_limit", "1"), 4), (EPOCHS, 4)])
+@pytest.mark.parametrize(("options", "step"), [((), 3), (("--save_total_limit", "1"), 4), (BEST, 4), (EPOCHS, 4)])
 def test_sigterm_saves_a_checkpoint_that_the_same_command_resumes(
     small_settings: Settings, inject: Inject, heal: Callable[[], None], options: tuple[str, ...], step: int
 ) -> None:
-    """In the midst of an epoch, at a step that is saved anyway, and at the end of an epoch."""
+    """In the midst of an epoch, at a step that is saved anyway, or not for being no better, at the end of an epoch."""
     settings = small_settings(*options)
     folder = Path(str(settings.training.output_dir))
     whole = train_judge(small_settings(*options, "--output_dir", str(folder.with_name("whole"))))
