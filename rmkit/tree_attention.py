@@ -1,9 +1,9 @@
-"""Attention over a `PrefixTree`: each token sees the segments that lead to it and what stands before it in its own.
+"""Attention over a `PrefixTree`: each token sees what stands before it in its sequences, wherever that lies.
 
 It is an attention of transformers' `AttentionInterface`, so that the model's own forward runs. Without a tree it is
 PyTorch's scaled dot-product attention, as `sdpa`.
 
-Shapes: T tokens laid down, S segments, Q and K the query and key heads, D the head size.
+Shapes: T tokens to compute, S segments, Q and K the query and key heads, D the head size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface, PreTra
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from rmkit.prefix_tree import PrefixTree, find_places, lay_down
+from rmkit.prefix_tree import PrefixTree
 
 NAME = "rmkit_tree"
 """What transformers calls it: the model's `attn_implementation`."""
@@ -45,8 +45,8 @@ def attend_tree(
     Args:
         module: The attention layer.
         query: (1, Q, T, D).
-        key: (1, K, T, D).
-        value: (1, K, T, D).
+        key: (1, K, P, D), of all P tokens that are laid down, those of a cache included.
+        value: (1, K, P, D).
         attention_mask: Ignored with a tree, which says all.
         dropout: Share of attention weights to drop.
         scaling: What scores are multiplied by; by default 1 / sqrt(D).
@@ -67,7 +67,7 @@ def attend_tree(
     window = kwargs.get("sliding_window") or tree_longest[1]
     if window < tree_longest[1] or kwargs.get("position_bias") is not None or kwargs.get("s_aux") is not None:
         raise ValueError(f"{type(module).__name__} asks for a window, bias or sink that a tree can't give; use sdpa")
-    # The keys of all segments one after the other, each with those of its path before it.
+    # The keys of all segments one after the other, each with those of its beginning before its own.
     keys, values = (tensor[0].transpose(0, 1).index_select(0, tree_keys) for tensor in (key, value))  # (.., K, D)
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 (CUDA only)
@@ -109,26 +109,32 @@ def _causal_mask(length: int, before: int, device: torch.device) -> torch.Tensor
     return torch.ones((length, before + length), dtype=torch.bool, device=device).tril(before)
 
 
-def tree_inputs(tree: PrefixTree) -> dict[str, Any]:
+def tree_inputs(tree: PrefixTree, start: int = 0) -> dict[str, Any]:
     """What a model with this attention is given for a tree, beside its own options.
+
+    Args:
+        tree: A tree with at least one segment from `start` on.
+        start: The first segment to compute; keys and values of those before it are in the cache that goes with it.
 
     Returns:
         - `input_ids`, `position_ids`: int64, (1, T).
         - `attention_mask`: (1, 1, 1, 1), a placeholder: transformers makes no mask of its own beside a 4-D one.
-        - `tree_keys`: int64, for each segment the places of all tokens along its path, itself included.
+        - `tree_keys`: int64, for each segment the places of what its tokens see, themselves last.
         - `tree_query_ends`, `tree_key_ends`: int32, (S + 1,), where each segment's queries and keys end, from 0.
         - `tree_longest`: most queries and most keys of a segment.
     """
-    keys = [find_places(path) for path in tree.branches]
-    lengths = [path[-1].length for path in tree.branches]
+    segments = tree.segments[start:]
+    first = segments[0].places[-segments[0].length]
+    lengths = [segment.length for segment in segments]
+    keys = [len(segment.places) for segment in segments]
     return {
-        "input_ids": torch.tensor([tree.token_ids]),
-        "position_ids": torch.tensor([tree.positions]),
+        "input_ids": torch.tensor([tree.token_ids[first:]]),
+        "position_ids": torch.tensor([tree.positions[first:]]),
         "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool),
-        "tree_keys": torch.tensor([place for places in keys for place in places]),
+        "tree_keys": torch.tensor([place for segment in segments for place in segment.places]),
         "tree_query_ends": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
-        "tree_key_ends": torch.tensor([0, *accumulate(map(len, keys))], dtype=torch.int32),
-        "tree_longest": (max(lengths), max(map(len, keys))),
+        "tree_key_ends": torch.tensor([0, *accumulate(keys)], dtype=torch.int32),
+        "tree_longest": (max(lengths), max(keys)),
     }
 
 
@@ -197,10 +203,11 @@ def _try_tree(config: PreTrainedConfig) -> float:
     model.set_attn_implementation("sdpa")
     expected = [model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0] for tokens in sequences]
     use_tree_attention(model)
-    tree = lay_down(sequences, least=2)
+    tree = PrefixTree()
+    places = [tree.add(tokens) for tokens in sequences]
     logits = model(**tree_inputs(tree), use_cache=False).logits[0]
     scale = max(float(rows.abs().max()) for rows in expected)
-    found = [logits[find_places(path)] for path in tree.sequences]
+    found = [logits[list(where)] for where in places]
     return max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)) / max(scale, 1e-9)
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
-from rmkit.prefix_tree import find_places, lay_down
+from rmkit.prefix_tree import PrefixTree
 from rmkit.tree_attention import find_obstacle, tree_inputs, use_tree_attention
 
 SMALL = {
@@ -41,6 +41,11 @@ def draw_sequences(seed: int = 0) -> list[tuple[int, ...]]:
     return [*branches, root + draw(5), draw(11), root + branch]
 
 
+def grow(sequences: list[tuple[int, ...]], share: bool = True) -> tuple[PrefixTree, list[list[int]]]:
+    tree = PrefixTree(share)
+    return tree, [list(tree.add(tokens)) for tokens in sequences]
+
+
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "phi3", "qwen3_moe"])
 @pytest.mark.parametrize("share", [True, False])
 def test_a_tree_gives_the_states_and_gradients_of_its_sequences(name: str, share: bool) -> None:
@@ -52,10 +57,10 @@ def test_a_tree_gives_the_states_and_gradients_of_its_sequences(name: str, share
     model.zero_grad(set_to_none=True)
 
     use_tree_attention(model)
-    tree = lay_down(sequences, share)
+    tree, places = grow(sequences, share)
     assert len(tree.token_ids) == (20 + 17 + 3 + 1 + 9 + 5 + 11 if share else sum(map(len, sequences)))
     logits = model(**tree_inputs(tree), use_cache=False).logits[0]
-    found = [logits[find_places(path)] for path in tree.sequences]
+    found = [logits[where] for where in places]
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
     sum((logits * w).sum() for logits, w in zip(found, weights, strict=True)).backward()
@@ -73,11 +78,31 @@ def test_no_token_sees_a_branch_beside_its_own() -> None:
     assert changed[0] != sequences[0]
     found = []
     for each in (sequences, changed):
-        tree = lay_down(each)
+        tree, places = grow(each)
         logits = model(**tree_inputs(tree), use_cache=False).logits[0]
-        found.append([logits[find_places(path)] for path in tree.sequences])
+        found.append([logits[where] for where in places])
     torch.testing.assert_close(found[0][1:], found[1][1:])
     assert not torch.allclose(found[0][0][-3:], found[1][0][-3:])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
+def test_a_tree_grows_on_what_is_computed_already(name: str) -> None:
+    model, sequences = build(name), draw_sequences()
+    expected = [model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1] for tokens in sequences]
+    use_tree_attention(model)
+    tree, cache = PrefixTree(), DynamicCache()
+    tree.add(sequences[0][:25])
+    model(**tree_inputs(tree), past_key_values=cache)
+    for part in (sequences[:2], sequences[2:]):
+        start, known = len(tree.segments), len(tree.token_ids)
+        places = [tree.add(tokens) for tokens in part]
+        places = [tree.repeat(where) if where[-1] < known else where for where in places]
+        logits = model(**tree_inputs(tree, start), past_key_values=cache).logits[0]
+        assert logits.shape[0] == len(tree.token_ids) - known
+        for where, tokens in zip(places, part, strict=True):
+            right = expected[sequences.index(tokens)]
+            torch.testing.assert_close(logits[where[-1] - known], right, atol=1e-5, rtol=1e-5)
 
 
 def test_without_a_tree_it_is_sdpa() -> None:
@@ -112,4 +137,4 @@ def test_a_window_that_would_cut_a_sequence_is_refused() -> None:
     model = build("mistral", sliding_window=8)
     use_tree_attention(model)
     with pytest.raises(ValueError, match="MistralAttention asks for a window"):
-        model(**tree_inputs(lay_down(draw_sequences())), use_cache=False)
+        model(**tree_inputs(grow(draw_sequences())[0]), use_cache=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rmkit.prefix_tree import find_places, lay_down
+from rmkit.prefix_tree import PrefixTree, count_shared
 from rmkit.tree_attention import tree_inputs
 
 PACKINGS = ("shared", "separate", "none")
@@ -61,11 +61,11 @@ def lay_out(rows: Sequence[Row], packing: str, pad_id: int) -> dict[str, Any]:
     if packing == "none":
         inputs = _pad(rows, pad_id)
         length = inputs["input_ids"].shape[1]
-        places = [list(range((b + 1) * length - len(row.token_ids), (b + 1) * length)) for b, row in enumerate(rows)]
+        places = [tuple(range((b + 1) * length - len(row.token_ids), (b + 1) * length)) for b, row in enumerate(rows)]
     else:
-        tree = lay_down([row.token_ids for row in rows], share=packing == "shared")
+        tree = PrefixTree(share=packing == "shared")
+        places = [tree.add(row.token_ids) for row in rows]
         inputs = tree_inputs(tree)
-        places = [find_places(path) for path in tree.sequences]
     for b, (row, found) in enumerate(zip(rows, places, strict=True)):
         count = len(row.completion_ids)
         states[b, width - count :] = torch.tensor(found[-count - 1 : -1])
@@ -76,7 +76,7 @@ def count_tokens(rows: Sequence[tuple[int, ...]], packing: str) -> int:
     """How many tokens the model computes for a batch of these sequences, padding included."""
     if packing == "none":
         return len(rows) * max(map(len, rows))
-    return len(lay_down(rows, share=packing == "shared").token_ids)
+    return count_shared(rows) if packing == "shared" else sum(map(len, rows))
 
 
 def _pad(rows: Sequence[Row], pad_id: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rmkit.errors import DataError, RubricError
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.prefix_tree import lay_down
+from rmkit.prefix_tree import PrefixTree
 from rmkit.prompt_tokens import PromptTooLongError
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
@@ -136,10 +136,11 @@ def _measure(batch: Sequence[Example], packing: str) -> tuple[BatchSize, float]:
         longest = tokens // len(sequences)
         is_padded = any(len(ids) < longest for ids in sequences)
         return BatchSize(tokens, tokens, labels, tokens * longest if is_padded else 0), tokens * longest / 2
-    tree = lay_down(sequences, share=packing == "shared")
+    tree = PrefixTree(share=packing == "shared")
+    for ids in sequences:
+        tree.add(ids)
     keys, pairs = 0, 0.0
-    for path in tree.branches:
-        end = path[-1]
-        keys += end.depth + end.length
-        pairs += end.length * (end.depth + end.length / 2)
+    for segment in tree.segments:
+        keys += len(segment.places)
+        pairs += segment.length * (len(segment.places) - segment.length / 2)
     return BatchSize(len(tree.token_ids), keys, labels), pairs
