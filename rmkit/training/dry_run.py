@@ -188,7 +188,8 @@ def _describe_rows(
     )
     yield f"          longest: {len(longest.token_ids):,} tokens ({longest.id})"
     yield f"tokens    {tokens_from}"
-    yield f"          {prompt + completion:,} in an epoch: {prompt:,} of prompts, {completion:,} supervised"
+    scores = f"{completion:,} of score sequences ({rows.supervised:,} supervised)"
+    yield f"          {prompt + completion:,} in an epoch: {prompt:,} of prompts, {scores}"
     ratio = counts.computed / (prompt + completion)
     change = f"{1 - ratio:.1%} fewer" if ratio < 1 else f"{ratio - 1:.1%} more"
     yield f"          {counts.computed:,} computed, {change}, with packing={packing}" + _why(obstacle)
@@ -210,7 +211,7 @@ def _describe_memory(
     largest = counts.largest
     yield (
         f"memory    of each GPU in GB (1e9 bytes), for the first epoch's largest micro-batch: {largest.tokens:,} "
-        f"tokens computed, {largest.labels:,} supervised"
+        f"tokens computed, {largest.labels:,} of score sequences"
     )
     on_cpu = any(term.cpu for term in terms)
     yield f"          {'':32} {'backward':>9} {'step':>9}" + (f" {'CPU':>9}" if on_cpu else "")
@@ -218,6 +219,8 @@ def _describe_memory(
     for term in (*terms, total):
         sizes = [term.backward, term.step, *([term.cpu] if on_cpu else [])]
         yield f"          {term.name:32} " + " ".join(f"{size / 1e9:9.2f}" for size in sizes)
+    if settings.model.attn_implementation == "eager":
+        yield "          not counted: attn_implementation=eager keeps the scores of all pairs of tokens"
     if settings.training.use_cpu:
         return
     gpu, peak = GPUS[dry_run.gpu], max(total.backward, total.step)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rmkit.errors import DataError, RubricError
 from rmkit.judge_encoder import JudgeEncoder
+from rmkit.losses import SCORE_LOSSES
 from rmkit.prefix_tree import PrefixTree
 from rmkit.prompt_tokens import PromptTooLongError
 from rmkit.rubric import Rubric
@@ -42,6 +43,11 @@ class CountedRows:
     def truncated(self) -> int:
         """How many lost their oldest turns."""
         return sum(example.truncated for example in self.examples)
+
+    @property
+    def supervised(self) -> int:
+        """Tokens that are trained on."""
+        return sum(len(example.completion_ids) - len(example.untrained) for example in self.examples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,9 @@ def encode_rows(
     max_length, truncate, fill = settings.data.max_length, settings.data.truncate_turns, settings.data.fill_unrated
     if tokenizer is not None:
         encoder = JudgeEncoder(tokenizer, rubric)
-        dataset = ExampleDataset(encoder, rows, max_length, truncate, "encode train", fill=fill)
+        loss = settings.loss.settings()
+        neighbours = loss.neighbours if loss.loss in SCORE_LOSSES and SCORE_LOSSES[loss.loss].sequences else 0
+        dataset = ExampleDataset(encoder, rows, max_length, truncate, "encode train", neighbours, fill)
         return CountedRows(dataset.examples, dataset.skipped["too_long"], encoder, dataset)
     estimate = CharacterEncoder(rubric)
     examples, too_long = [], 0
@@ -101,8 +109,9 @@ def count_epoch(rows: CountedRows, settings: TrainingSettings, packing: str, ran
     """Put the first epoch's micro-batches together as the run would, and count what they compute."""
     batches = computed = 0
     pairs, largest = 0.0, BatchSize(0, 0, 0)
+    has_masks = not settings.model.attn_implementation.startswith("flash")
     for batch in _batches(rows, settings, packing):
-        size, seen = _measure(batch, packing)
+        size, seen = _measure(batch, packing, has_masks)
         batches, computed, pairs = batches + 1, computed + size.tokens, pairs + seen
         largest = max(largest, size, key=lambda each: (each.tokens, each.keys))
     accumulation = settings.training.gradient_accumulation_steps
@@ -127,15 +136,21 @@ def _batches(rows: CountedRows, settings: TrainingSettings, packing: str) -> Ite
         yield tuple(e for item in chosen for e in (item if isinstance(item, tuple) else (item,)))
 
 
-def _measure(batch: Sequence[Example], packing: str) -> tuple[BatchSize, float]:
+def _measure(batch: Sequence[Example], packing: str, has_masks: bool) -> tuple[BatchSize, float]:
     """Sizes of a micro-batch, and the pairs of query and key that its attention computes in each layer."""
     sequences = [example.token_ids for example in batch]
+    sequences += [  # a row for each neighbour of a number, as JudgeCollator makes them
+        (*example.prompt_ids, *example.completion_ids[: contrast.index], *tokens)
+        for example in batch
+        for contrast in example.contrasts
+        for _, tokens in contrast.numbers[1:]
+    ]
     labels = sum(len(example.completion_ids) for example in batch)
     if packing == "none":
         tokens = count_tokens(sequences, packing)
         longest = tokens // len(sequences)
-        is_padded = any(len(ids) < longest for ids in sequences)
-        return BatchSize(tokens, tokens, labels, tokens * longest if is_padded else 0), tokens * longest / 2
+        is_masked = has_masks and any(len(ids) < longest for ids in sequences)
+        return BatchSize(tokens, tokens, labels, tokens * longest if is_masked else 0), tokens * longest / 2
     tree = PrefixTree(share=packing == "shared")
     for ids in sequences:
         tree.add(ids)

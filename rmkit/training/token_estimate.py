@@ -53,7 +53,9 @@ class CharacterEncoder(PromptEncoder):
         prompt = self.encode(build_prompt(rubric, row.conversation, row.response, row.reference), room, truncate)
         written = {key: scores.get(key, rubric[key].minimum) for key in rubric.keys} if fill else scores
         completion = (*self._cut(render_scores(rubric, written), _SUPERVISED), self._id("end of turn"))
-        return Example(row.id, prompt.ids, completion, (), prompt.truncated, name_group(row.conversation))
+        untrained = tuple(range(len(written) - len(scores)))  # how many, wherever they stand
+        group = name_group(row.conversation)
+        return Example(row.id, prompt.ids, completion, (), prompt.truncated, group, untrained=untrained)
 
     def _encode_section(self, text: str) -> tuple[int, ...]:
         return self._cut(text, CHARACTERS)

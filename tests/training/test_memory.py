@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,18 @@ def check_terms(setup: str, held: Path) -> None:
             assert moment["other"] < 0.02 * moment["parameters"] + 4 * BUCKET
         if setup.startswith("3"):
             assert step["buckets"] == BUCKET * (2 if "bfloat16" in setup else 4)
+
+
+def test_the_benchmark_measures_what_is_estimated(run_command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    size = ("--shape", "Qwen3-0.6B", "--layers", "2", "--vocabulary", "1000", "--tokens", "512", "--rows", "4")
+    command = [sys.executable, "benchmarks/memory.py", "--device", "cpu", *size, "--packing", "none"]
+    status, text = run_command(command, tmp_path / "log")
+    assert status == 0, text
+    cells = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| full")]
+    ratios = {(mode.strip(), part.strip()): float(ratio) for mode, part, _, _, ratio in cells if ratio.strip()}
+    assert len(ratios) == 8
+    for (_, part), ratio in ratios.items():
+        assert ratio == pytest.approx(1, abs=0.15 if part.startswith("peak") else 0.01), part
 
 
 def shape_of(**sizes: Any) -> ModelShape:
