@@ -87,11 +87,11 @@ def complete_checkpoint(checkpoint: Path, model_only: bool) -> None:
     """
     files = {}
     for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-        _flush(path)
+        flush_to_disk(path)
         files[path.relative_to(checkpoint).as_posix()] = path.stat().st_size
     write_json(checkpoint / COMPLETE_FILE, {"files": files, "model_only": model_only})
-    _flush(checkpoint)
-    _flush(checkpoint.parent)
+    flush_to_disk(checkpoint)
+    flush_to_disk(checkpoint.parent)
 
 
 def remove_old_checkpoints(folder: Path, limit: int | None, best: str | None) -> None:
@@ -118,7 +118,7 @@ def _checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
             yield int(path.name.rpartition("-")[2]), path
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Wait until a file or folder is on the disk, as far as the system can tell."""
     handle: Any = os.open(path, os.O_RDONLY)
     try:

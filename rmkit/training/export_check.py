@@ -14,6 +14,7 @@ from rmkit.errors import JudgeError, TokenizerError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
 from rmkit.schema import Judgment, RatedResponse
+from rmkit.training.checkpoints import flush_to_disk
 
 STAGING_FOLDER = "export.unchecked"
 EXACT = 1e-3
@@ -115,6 +116,8 @@ def _choose_device(folder: Path) -> str | None:
 
 
 def _move(staging: Path, folder: Path) -> None:
+    for path in staging.rglob("*"):
+        flush_to_disk(path)
     for path in sorted(staging.iterdir(), key=lambda path: path.name == FILE_NAME):
         target = folder / path.name
         if target.is_dir():
