@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.integrations import deepspeed
 
-from rmkit.engines import Query
+from rmkit.engines import Query, Reading, follow_in_rounds
+from rmkit.engines.growing_tree import GrowingTree, takes_trees
+from rmkit.engines.padded import answer_padded
 from rmkit.errors import JudgeError
+from rmkit.tree_attention import find_obstacle, use_tree_attention
+
+logger = logging.getLogger(__name__)
 
 
 def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.Module:
@@ -45,10 +52,20 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
             f"the model {path} can't be loaded: {len(missing)} weights of its config are not in its safetensors, such "
             f"as {missing[0]}; the files are incomplete or do not belong together: copy or train the model anew"
         )
+    obstacle = find_obstacle(model.config, str(model.config._attn_implementation), _context_length(model))
+    if obstacle is None:
+        use_tree_attention(model)
+    else:
+        logger.warning("batches are padded, and prompts that begin alike are computed anew for each: %s", obstacle)
     try:
         return model.to(device).eval()
     except (AssertionError, RuntimeError) as error:  # torch asserts that it was built for the device
         raise JudgeError(f"the model {path} can't be put on device {device!r}: {error}") from error
+
+
+def _context_length(model: nn.Module) -> int:
+    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    return int(getattr(config, "max_position_embeddings", 0) or 2**31)
 
 
 @contextmanager
@@ -68,11 +85,13 @@ def _zero3_set_aside() -> Iterator[None]:
 class TransformersEngine:
     """Runs a transformers causal language model.
 
-    Queries whose prefix is the beginning of another's are answered by one forward pass.
+    What prompts begin with in common is computed once, and what was computed for one question is kept for the next
+    ones about the same response. A model whose attention can't do that (see `rmkit.tree_attention`) gets padded
+    batches, in which queries whose prefix is the beginning of another's are answered by one forward pass.
 
     Args:
         model: The model, on its device.
-        batch_tokens: Most tokens of one forward pass, padding included.
+        batch_tokens: Most tokens of prompts in one forward pass, padding included.
         max_length: Most tokens of a sequence; by default what the model's config says.
     """
 
@@ -82,70 +101,61 @@ class TransformersEngine:
     def __init__(self, model: nn.Module, batch_tokens: int = 16_384, max_length: int | None = None) -> None:
         self.model = model
         self.batch_tokens = batch_tokens
-        config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-        longest = int(getattr(config, "max_position_embeddings", 0) or 2**31)
+        longest = _context_length(model)
         self.max_length = min(max_length or longest, longest)
-        self.vocab_size = int(config.vocab_size)
+        self.vocab_size = int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
 
     @torch.no_grad()
     def logprobs(self, queries: Sequence[Query]) -> list[np.ndarray]:
         """See `Engine.logprobs`."""
-        training = self.model.training
-        self.model.eval()
-        answers: list[np.ndarray] = [np.empty(0)] * len(queries)
-        try:
-            for batch in self._batches(_merge_prefixes(queries)):
-                self._answer(batch, queries, answers)
-        finally:
-            self.model.train(training)
-        return answers
+        with _evaluating(self.model):
+            if not takes_trees(self.model):
+                return answer_padded(self.model, queries, self.batch_tokens)
+            answers: list[np.ndarray] = [np.empty(0)] * len(queries)
+            for batch in _fill([query.prefix for query in queries], self.batch_tokens):
+                found = GrowingTree(self.model).answer([queries[index] for index in batch])
+                for index, answer in zip(batch, found, strict=True):
+                    answers[index] = answer
+            return answers
 
-    def _batches(self, chains: list[list[tuple[int, int]]]) -> Iterator[list[list[tuple[int, int]]]]:
-        """Chains by length, as many at a time as fit into `batch_tokens`."""
-        batch: list[list[tuple[int, int]]] = []
-        for chain in sorted(chains, key=lambda chain: -chain[-1][1]):
-            width = batch[0][-1][1] if batch else chain[-1][1]
-            if batch and (len(batch) + 1) * width > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(chain)
-        if batch:
+    @torch.no_grad()
+    def follow(self, readings: Sequence[Reading]) -> None:
+        """See `FollowingEngine.follow`."""
+        if not takes_trees(self.model):
+            return follow_in_rounds(self, readings)
+        asked = [(reading, queries) for reading in readings if (queries := reading.ask(ahead=True))]
+        with _evaluating(self.model):
+            for batch in _fill([queries[-1].prefix for _, queries in asked], self.batch_tokens):
+                tree, now = GrowingTree(self.model), [asked[index] for index in batch]
+                while now:
+                    answers = iter(tree.answer([query for _, queries in now for query in queries]))
+                    for reading, queries in now:
+                        reading.take([next(answers) for _ in queries])
+                    now = [(reading, more) for reading, _ in now if (more := reading.ask(ahead=True))]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout meanwhile, also where the model is being trained."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _fill(prefixes: Sequence[tuple[int, ...]], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of prefixes, as many at a time as fit; those that begin alike together, and counted so."""
+    batch: list[int] = []
+    size = 0
+    for index in sorted(range(len(prefixes)), key=lambda index: prefixes[index]):
+        shared = len(commonprefix([prefixes[batch[-1]], prefixes[index]])) if batch else 0
+        new = len(prefixes[index]) - shared
+        if batch and size + new > batch_tokens:
             yield batch
-
-    def _answer(self, batch: list[list[tuple[int, int]]], queries: Sequence[Query], answers: list[np.ndarray]) -> None:
-        width = max(chain[-1][1] for chain in batch)
-        device = next(self.model.parameters()).device
-        input_ids = torch.zeros((len(batch), width), dtype=torch.long)
-        attention_mask = torch.zeros_like(input_ids)
-        for b, chain in enumerate(batch):
-            index, length = chain[-1]
-            input_ids[b, width - length :] = torch.tensor(queries[index].prefix)
-            attention_mask[b, width - length :] = 1
-        keep = max(chain[-1][1] - length + 1 for chain in batch for _, length in chain)
-        logits = self.model(
-            input_ids=input_ids.to(device),
-            attention_mask=attention_mask.to(device),
-            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0).to(device),
-            logits_to_keep=keep,
-            use_cache=False,
-        ).logits  # (B, keep, V)
-        for b, chain in enumerate(batch):
-            last = chain[-1][1]
-            for index, length in chain:
-                row = logits[b, keep - 1 - (last - length)].float()
-                chosen = row[torch.tensor(queries[index].token_ids, device=device)] - row.logsumexp(-1)
-                answers[index] = chosen.double().cpu().numpy()
-
-
-def _merge_prefixes(queries: Sequence[Query]) -> list[list[tuple[int, int]]]:
-    """Chains of (query index, prefix length), each prefix the beginning of the next one in its chain."""
-    chains: list[list[tuple[int, int]]] = []
-    previous: tuple[int, ...] = ()
-    for index in sorted(range(len(queries)), key=lambda i: queries[i].prefix):
-        prefix = queries[index].prefix
-        if chains and prefix[: len(previous)] == previous:
-            chains[-1].append((index, len(prefix)))
-        else:
-            chains.append([(index, len(prefix))])
-        previous = prefix
-    return chains
+            batch, size, new = [], 0, len(prefixes[index])
+        batch.append(index)
+        size += new
+    if batch:
+        yield batch
