@@ -16,6 +16,7 @@ from rmkit.errors import DataError, TokenizerError
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.losses import SCORE_LOSSES, LossSettings
 from rmkit.prepared_folder import RATED_FILES, write_prepared
+from rmkit.prompts import render_prompt
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.training.collation import JudgeCollator
@@ -23,6 +24,7 @@ from rmkit.training.examples import Example, GroupedExamples, count_comparisons,
 from rmkit.training.head import CompletionHead, judge_loss, row_counts, row_sums
 from rmkit.training.run import train_judge
 from rmkit.training.settings import TrainingSettings
+from rmkit.training.tiny_model import save_tiny_model
 
 RUBRIC = Rubric(
     "run", (Attribute("helpfulness", "Helpfulness"), Attribute("overall", "Overall", minimum=0, maximum=20))
@@ -352,3 +354,24 @@ def test_preferences_alone_teach_which_response_is_better(
     terms = [line["loss_preferences"] for line in figures["log"] if "loss_preferences" in line]
     assert terms[-1] < 0.2 * terms[0]
     assert all(line["loss_scores"] == 0 for line in figures["log"] if "loss_scores" in line)
+
+
+def test_preferences_and_ratings_are_learnt_in_one_run(
+    small_settings: Callable[..., TrainingSettings], tmp_path: Path
+) -> None:
+    """No row has both attributes, and held-out rows are asked for both."""
+    rows, data, model = hello_rows(), tmp_path / "hellos", tmp_path / "model"
+    write_prepared(data, ((row,) for row in rows), RATED_FILES, HELLOS, 0, 0.25, {"dataset": "hellos", "source": {}})
+    texts = [
+        f"{row.response} {render_prompt(HELLOS, row.conversation, '')} Helpfulness: 5, Verbosity: 1" for row in rows
+    ]
+    save_tiny_model(texts, model, 400, layers=2, width=64, max_length=1024)
+    options = ["--data", str(data), "--model", str(model), "--preference_loss", "oprm", "--alpha", "1"]
+    options += ["--reduction", "scores", "--learning_rate", "0.005", "--lr_scheduler_type", "cosine"]
+    options += ["--per_device_train_batch_size", "8", "--adam_beta2", "0.98", "--max_steps", "250"]
+    options += ["--eval_steps", "250", "--save_steps", "250", "--logging_steps", "50"]
+    metrics = train_judge(small_settings(*options))["metrics"]
+    assert metrics["eval_pairs"] > 25
+    assert metrics["eval_pair_accuracy"] > 0.85  # chance is 0.5
+    assert metrics["eval_mae_verbosity"] < 0.4  # of 3 for everything it is 1.2
+    assert metrics["eval_outside_mass"] < 0.05

@@ -32,6 +32,9 @@ def test_one_process_meets_steps_with_and_without_score_tokens(output: Path) -> 
     scores = [line["loss_scores"] for line in logged(output, "none")["log"]]
     assert all(score > 0.01 for score in scores[:-1])
     assert scores[-1] == 0.0
+    pairs = [line["loss_preferences"] for line in logged(output, "none")["log"]]
+    assert all(pair > 0.01 for pair in pairs[:-1])
+    assert pairs[-1] == 0.0
 
 
 @pytest.mark.parametrize("setup", ["zero1", "zero2", "zero3", "ddp", "ddp wide", "zero3 wide"])
@@ -48,7 +51,7 @@ def test_ranks_without_score_tokens(
     assert found["ranks"] == 2
     assert len(found["log"]) == len(expected["log"]) == 4
     for line, alone in zip(found["log"], expected["log"], strict=True):
-        for name in ("loss", "loss_tokens", "loss_scores"):
+        for name in ("loss", "loss_tokens", "loss_scores", "loss_preferences"):
             assert line[name] == pytest.approx(alone[name], abs=1e-5), (line["step"], name)
     # Under SGD equal weights after each step are equal gradients.
     assert found["weights"].keys() == expected["weights"].keys()

@@ -21,7 +21,6 @@ from deepspeed import zero
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.losses import PRESETS
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.training.collation import JudgeCollator
@@ -42,7 +41,12 @@ def main() -> None:
     ranks = 1 if setup == "none" else 2
     rows = [
         RatedResponse(
-            str(n), "", (Message("user", "Hello? " * n),), "Well. " * (9 - n % 9), {"helpfulness": 5, "overall": n}
+            f"r/{n}a",
+            "",
+            (Message("user", "Hello? " * n),),
+            "Well. " * (9 - n % 9),
+            {"helpfulness": 5, "overall": n},
+            derived=("helpfulness",) if n % 4 == 2 else (),
         )
         for n in range(2 * STEPS * ACCUMULATION)
     ]
@@ -53,6 +57,7 @@ def main() -> None:
     options += ["--max_steps", str(STEPS), "--learning_rate", "0.01", "--logging_steps", "1", "--max_grad_norm", "0"]
     options += ["--train_sampling_strategy", "sequential", "--use_cpu", "true", "--save_strategy", "no"]
     options += ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--preset", "released"]
+    options += ["--preference_loss", "oprm"]
     batch, accumulation = (8, 1) if wide else (2, ACCUMULATION)
     options += ["--per_device_train_batch_size", str(batch // ranks)]
     options += ["--gradient_accumulation_steps", str(accumulation), "--optim", "sgd"]
@@ -60,15 +65,19 @@ def main() -> None:
         options += ["--deepspeed", _write_zero(setup, output)]
     settings = read_settings(options)
     encoder = JudgeEncoder(train_tokenizer(texts, 300), RUBRIC)
-    dataset = ExampleDataset(encoder, rows)
+    examples = ExampleDataset(encoder, rows).examples
     last = 2 * ACCUMULATION * (STEPS - 1)
-    dataset.examples = [without_scores(e) if n % 2 or n >= last else e for n, e in enumerate(dataset.examples)]
+    # Every fourth item is a comparison: the second rank has none, the first one has them in half of its batches.
+    items = [
+        (without_scores(e),) if n % 2 or n >= last else (e, worse(e)) if n % 4 else (e,)
+        for n, e in enumerate(examples)
+    ]
     trainer = JudgeTrainer(
         model=load_trainable(settings.model, settings.training),
         args=settings.training,
-        train_dataset=dataset,
+        train_dataset=items,
         data_collator=JudgeCollator(0, settings.loss.settings()),
-        loss_settings=PRESETS["released"],
+        loss_settings=settings.loss.settings(),
     )
     trainer.train()
     weights = {}
@@ -97,8 +106,16 @@ def gather_parameter(parameter: torch.nn.Parameter) -> AbstractContextManager[An
     return zero.GatheredParameters([parameter]) if hasattr(parameter, "ds_id") else nullcontext()
 
 
+def worse(example: Example) -> Example:
+    """The other side of a comparison on helpfulness, which the one given has won."""
+    (first, *others) = example.positions
+    ids = list(example.completion_ids)
+    ids[first.index] = first.choice.token_ids[0]
+    return replace(example, completion_ids=tuple(ids), positions=(replace(first, score=1, label=0), *others))
+
+
 def without_scores(example: Example) -> Example:
-    return replace(example, positions=())
+    return replace(example, positions=(), derived=frozenset())
 
 
 if __name__ == "__main__":
