@@ -190,7 +190,8 @@ def common_options(args: argparse.Namespace, folder: str) -> dict[str, Any]:
     return {
         **{"output_dir": folder, "num_train_epochs": 1, "save_strategy": "no", "report_to": [], "disable_tqdm": True},
         **{"use_cpu": args.device == "cpu", "bf16": False, "logging_strategy": "no", "learning_rate": 1e-4},
-        **{"gradient_checkpointing": args.checkpointing, "per_device_train_batch_size": args.rows, "seed": args.seed},
+        **{"gradient_checkpointing": args.checkpointing, "gradient_checkpointing_kwargs": {"use_reentrant": False}},
+        **{"per_device_train_batch_size": args.rows, "seed": args.seed},
     }
 
 
