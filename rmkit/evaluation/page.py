@@ -39,7 +39,7 @@ def _fold(note: str) -> tuple[str, str]:
 
 def _bind(header: str) -> str:
     """A header whose comparisons, such as "ties = 0", are not parted at the end of a line."""
-    return re.sub(r" ([=<>]) ", "\u00a0\\1\u00a0", header)
+    return re.sub(r" ([=<]) ", "\u00a0\\1\u00a0", header)
 
 
 _STYLE = """\
@@ -64,7 +64,7 @@ p { max-width: 46rem; margin: 0.5rem 0; }
   margin: 1.4rem 0 0; }
 .key dd { margin: 0; font-size: 1.75rem; line-height: 1.15; font-weight: 600; letter-spacing: -0.02em;
   font-variant-numeric: tabular-nums; }
-.key dt { color: var(--quiet); font-size: 0.85rem; line-height: 1.35; max-width: 13rem; margin-top: 0.2rem; }
+.key dt { color: var(--quiet); font-size: 0.85rem; line-height: 1.35; max-width: 14rem; margin-top: 0.2rem; }
 .key div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .note { border-left: 3px solid var(--derived); padding: 0.05rem 0 0.05rem 0.8rem; margin: 0.5rem 0; max-width: 46rem;
   font-size: 0.925rem; overflow-wrap: anywhere; } summary { cursor: pointer; }
@@ -116,11 +116,13 @@ footer p { margin: 0.2rem 0; max-width: none; overflow-wrap: anywhere; }
   .key { gap: 0.9rem 1.75rem; grid-template-columns: repeat(2, minmax(0, 1fr)); } .key dd { font-size: 1.45rem; }
   th:first-child { min-width: min(var(--name), 8.5rem); max-width: 8.5rem; padding-right: 0.6rem; }
   table { font-size: 0.85rem; } }
-@media print { body { font-size: 9.5pt; max-width: none; padding: 0; } h2 { break-after: avoid; }
-  .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding-right: 0.5rem; }
-  thead th { font-size: 7pt; min-width: 0; } th:first-child { position: static; min-width: 0; }
-  tr { break-inside: avoid; }
-  .side { border: 1px solid var(--line); } td.drawn svg { width: 5rem; } .span, .dot { print-color-adjust: exact; } }
+@page { margin: 14mm; }
+@media print { body { font-size: 9pt; max-width: none; padding: 0; } h2, h3, .facts { break-after: avoid; }
+  .wide { overflow: visible; background: none; } table { font-size: 6.8pt; } tr { break-inside: avoid; }
+  th, td { padding: 0.2rem 0.4rem 0.2rem 0; } thead th { font-size: 6.3pt; min-width: 0; max-width: 4.6rem; }
+  th:first-child { position: static; min-width: min(var(--name), 17ch); } article { break-inside: auto; }
+  .sides { grid-template-columns: 1fr 1fr; } .side { border: 1px solid var(--line); } pre, .facts, .quiet, figcaption, footer { font-size: 8pt; }
+  td.drawn { padding-right: 0.6rem; } td.drawn svg { width: 4rem; } .s0, .s1, .s2, .s3 { print-color-adjust: exact; } }
 """
 
 # Text from data is escaped by autoescape; only the style and the plots, which hold none, are marked safe.

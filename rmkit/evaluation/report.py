@@ -86,9 +86,9 @@ def _key_figures(judges: Mapping[str, Mapping[str, Any]], is_rated: bool) -> Ite
         official = found.get("average")
         figures = official or everything
         low, high = figures["interval"]["ties_half"]
-        interval = f"{tables.percent(low)} – {tables.percent(high)}"
+        interval = f"{tables.percent(low)}\u00a0–\u00a0{tables.percent(high)}"
         what = "average of sections" if official else "accuracy over all pairs"
-        label = f"{what}, ties = 0.5 (95 % interval {interval})"
+        label = f"{what}, ties = 0.5; 95 % interval {interval}"
         value = f"{tables.percent(figures['accuracy']['ties_half'])} %"
         if len(judges) > 1:
             yield KeyFigure(value, f"{name}: {label}", number)
