@@ -55,7 +55,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--benchmark",
         required=True,
         choices=[*BENCHMARKS, RATINGS],
-        help="a published benchmark, with its official figures (docs/scoring.md has the formulas); pairs: any "
+        help="a published benchmark, with its official figures (docs/benchmarks.md has the formulas); pairs: any "
         "other pairs or best-of-n rows, by their own subsets; ratings: agreement with the scores of rated responses",
     )
     parser.add_argument(

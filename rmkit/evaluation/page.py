@@ -121,7 +121,8 @@ footer p { margin: 0.2rem 0; max-width: none; overflow-wrap: anywhere; }
   .wide { overflow: visible; background: none; } table { font-size: 6.8pt; } tr { break-inside: avoid; }
   th, td { padding: 0.2rem 0.4rem 0.2rem 0; } thead th { font-size: 6.3pt; min-width: 0; max-width: 4.6rem; }
   th:first-child { position: static; min-width: min(var(--name), 17ch); } article { break-inside: auto; }
-  .sides { grid-template-columns: 1fr 1fr; } .side { border: 1px solid var(--line); } pre, .facts, .quiet, figcaption, footer { font-size: 8pt; }
+  .sides { grid-template-columns: 1fr 1fr; } .side { border: 1px solid var(--line); }
+  pre, .facts, .quiet, figcaption, footer { font-size: 8pt; }
   td.drawn { padding-right: 0.6rem; } td.drawn svg { width: 4rem; } .s0, .s1, .s2, .s3 { print-color-adjust: exact; } }
 """
 
