@@ -1,4 +1,4 @@
-"""Plots as SVG text that needs nothing else and is the same at every run."""
+"""A page's plots as SVG text that needs nothing else and is the same at every run."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLOUR = "#33658a"
-"""Of what a plot shows; axes and text are in matplotlib's own."""
-
-INK, SECOND = "#010203", "#c77d0b"
-"""Of lines and text in a page's plots, and of what is told apart from the rest there."""
+COLOUR, SECOND, INK = "#33658a", "#c77d0b", "#010203"
+"""Of what a plot shows, of what is told apart from the rest there, and of its lines and text; the page has its own."""
 
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a "$" in a subset's name is a dollar sign
     "svg.fonttype": "none",  # text stays text: small files, and any script that the reader's machine has
-    "svg.hashsalt": "rmkit",  # ids are random otherwise
-    "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-}
-_CSS_COLOURS = {INK: "currentColor", COLOUR: "var(--bar)", SECOND: "var(--derived)"}
-_PAGE_STYLE = {
     "font.size": 8,
     "font.family": "sans-serif",
     "axes.linewidth": 0.6,
@@ -35,26 +27,7 @@ _PAGE_STYLE = {
     **{f"{axis}tick.minor.{what}": 0 for axis in "xy" for what in ("width", "size")},
     "savefig.transparent": True,
 }
-
-
-def render_svg(
-    draw: Callable[[Axes], None], width: float = 6.5, height: float = 3.0, style: dict[Any, Any] | None = None
-) -> str:
-    """One set of axes as SVG text.
-
-    Args:
-        draw: Draws on the axes.
-        width: In inches of 72 points.
-        height: As `width`.
-        style: matplotlib settings besides the shared ones.
-    """
-    # A Figure of its own, without pyplot: no global state and no display.
-    with matplotlib.rc_context(_STYLE | (style or {})):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+_CSS_COLOURS = {INK: "currentColor", COLOUR: "var(--bar)", SECOND: "var(--derived)"}
 
 
 def render_page_svg(draw: Callable[[Axes], None], width: float, height: float, name: str) -> str:
@@ -66,9 +39,15 @@ def render_page_svg(draw: Callable[[Axes], None], width: float, height: float, n
         draw: Draws on the axes, in `COLOUR`, `INK` and `SECOND`.
         width: In inches of 72 points.
         height: As `width`.
-        name: What tells it from all other plots of the page, which then share no ids.
+        name: What tells it from all other plots of the page, which then share no ids, and none is random.
     """
-    svg = render_svg(draw, width, height, {**_PAGE_STYLE, "svg.hashsalt": name})
+    # A Figure of its own, without pyplot: no global state and no display.
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": ascii(name)}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # a page needs none

@@ -32,12 +32,17 @@ def write_report(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def render_html(results: Mapping[str, Any]) -> str:
     """The report as one page that loads nothing: tables first, then plots, then what went most wrong."""
-    return render_page(_compose(results))
+    return _make_encodable(render_page(_compose(results)))
 
 
 def render_markdown(results: Mapping[str, Any]) -> str:
     """The report's main tables as Markdown fit for a model card."""
-    return render_card(_compose(results))
+    return _make_encodable(render_card(_compose(results)))
+
+
+def _make_encodable(text: str) -> str:
+    """The text with lone surrogates, which names from data may hold, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _compose(results: Mapping[str, Any]) -> Report:

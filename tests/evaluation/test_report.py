@@ -128,3 +128,12 @@ def test_long_notes_are_folded(write_scoring, tmp_path):
     assert (
         "<summary>Not comparable with published figures: the number of records differs in 9 subsets</summary>" in page
     )
+
+
+def test_lone_surrogates_in_names_are_written_as_escapes(write_scoring, tmp_path):
+    folder = write_scoring(tmp_path, [("a", "x", 1, 4)])
+    pairs = (folder / "pairs.jsonl").read_text("utf-8")
+    (folder / "pairs.jsonl").write_text(pairs.replace('"x"', r'"x\ud800"').replace("Good.", r"\udfff"), "utf-8")
+    paths = write_report(evaluate(read_scoring(folder), "pairs", resamples=5), tmp_path / "report")
+    assert all(r"x\ud800" in path.read_text("utf-8") for path in paths)
+    assert r"\udfff" in paths[2].read_text("utf-8")
