@@ -42,7 +42,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 }
 
 # Package -> the only modules of rmkit that may import it at all, even inside a function.
-ONLY_IN: dict[str, set[str]] = {"vllm": {"engines/vllm.py"}, "trl": set()}
+ONLY_IN: dict[str, set[str]] = {"vllm": {"engines/vllm.py"}, "trl": {"training/sft.py"}}
 
 # The modules, by path or folder, that may import packages of an extra; all others live on the core's dependencies.
 OF_AN_EXTRA = ("engines/vllm.py", "server.py", "training/")

@@ -61,7 +61,7 @@ def save_judge(
     max_length: int,
     loss: LossSettings,
     base_model: str,
-    data_manifest_sha256: str,
+    data_manifest_sha256: str | None,
 ) -> None:
     """Write the tokenizer and, last, `judge_config.json` beside the weights."""
     tokenizer.chat_template = encoder.prompts.chat_template
