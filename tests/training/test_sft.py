@@ -25,11 +25,11 @@ from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.examples import ExampleDataset
-from rmkit.training.export import save_judge
 from rmkit.training.settings import JudgeTrainingArguments
 from rmkit.training.sft import JudgeSFTTrainer
 from rmkit.training.trainer import JudgeTrainer
 
+REPO = Path(__file__).resolve().parents[2]
 STEPS: dict[str, Any] = {
     **{"use_cpu": True, "bf16": False, "max_steps": 6, "per_device_train_batch_size": 2, "save_strategy": "no"},
     **{"gradient_accumulation_steps": 2, "logging_steps": 1, "learning_rate": 0.003, "report_to": [], "seed": 5},
@@ -124,15 +124,17 @@ def test_adapters_of_trl_train(build: Callable[..., JudgeSFTTrainer]) -> None:
     assert {name.split(".")[-2] for name, p in trainer.model.named_parameters() if p.requires_grad} == {"default"}
 
 
-def test_what_it_trained_is_a_judge(
-    build: Callable[..., JudgeSFTTrainer], given: dict[str, Any], tmp_path: Path
+def test_the_example_of_the_page_makes_a_judge(
+    small_data: Path, small_model: Path, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = build()
-    trainer.train()
-    folder = tmp_path / "judge"
-    trainer.save_model(str(folder))
-    save_judge(folder, trainer.encoder, given["processing_class"], 1024, trainer.loss_settings, "base", None)
-    judge = Judge.load(folder)
+    section = (REPO / "docs/training.md").read_text("utf-8").split("## In TRL")[1].split("\n## ")[0]
+    [program] = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    program = program.replace('"runs/data"', repr(str(small_data))).replace('"runs/tiny"', repr(str(small_model)))
+    program = program.replace("max_length=2048)", "max_length=1024, **STEPS)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    exec(program, {"STEPS": STEPS})
+    judge = Judge.load("runs/sft/judge")
     assert judge.rubric == given["rubric"]
     assert judge.score(["Hello?"], ["Hello!"])[0].error is None
 
