@@ -89,6 +89,7 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
         self.encoder = None if rubric is None else JudgeEncoder(processing_class, rubric)
         self._items: list[Example | tuple[Example, ...]] = []
         self._loss_for_items = loss_settings
+        self._max_length: int | None = args.max_length
         args.remove_unused_columns = False
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         pad_id = processing_class.pad_token_id
@@ -97,22 +98,22 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
             loss_settings=loss_settings,
             model=model,
             args=args,
-            train_dataset=self._index(train_dataset, args.max_length, "train"),
-            eval_dataset=None if eval_dataset is None else self._index(eval_dataset, args.max_length, "validation"),
+            train_dataset=self._index(train_dataset, "train"),
+            eval_dataset=None if eval_dataset is None else self._index(eval_dataset, "validation"),
             processing_class=processing_class,
             data_collator=lambda batch: collate([self._items[row["item"]] for row in batch]),
             **kwargs,
         )
 
-    def evaluate(self, eval_dataset: Dataset | ExampleDataset | None = None, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As SFTTrainer's, on the rows of `__init__` or on others of the same form."""
         if eval_dataset is not None and "item" not in getattr(eval_dataset, "column_names", ()):
-            eval_dataset = self._index(eval_dataset, self.args.max_length, "validation")
-        return super().evaluate(eval_dataset, **kwargs)
+            eval_dataset = self._index(eval_dataset, "validation")
+        return super().evaluate(eval_dataset, *args, **kwargs)
 
-    def _index(self, rows: Dataset | ExampleDataset, max_length: int | None, name: str) -> Dataset:
+    def _index(self, rows: Dataset | ExampleDataset, name: str) -> Dataset:
         """A data set of columns, which TRL asks for, that names items of this trainer."""
-        examples = rows if isinstance(rows, ExampleDataset) else self._encode(rows, max_length, name)
+        examples = rows if isinstance(rows, ExampleDataset) else self._encode(rows, name)
         loss = self._loss_for_items
         items: Iterable[Example | tuple[Example, ...]] = examples.examples
         if loss.preference_loss is not None or (loss.loss != "ce" and SCORE_LOSSES[loss.loss].pairwise):
@@ -121,20 +122,16 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
         self._items += items
         return Dataset.from_dict({"item": range(first, len(self._items))})
 
-    def _encode(self, rows: Iterable[Mapping[str, Any]], max_length: int | None, name: str) -> ExampleDataset:
+    def _encode(self, rows: Iterable[Mapping[str, Any]], name: str) -> ExampleDataset:
         if self.encoder is None:
             raise ValueError("rows need the rubric that they were rated by: JudgeSFTTrainer(rubric=...)")
         loss = SCORE_LOSSES.get(self._loss_for_items.loss)
         neighbours = self._loss_for_items.neighbours if loss is not None and loss.sequences else 0
         rated = (RatedResponse.from_dict(row, f"{name} row {n}") for n, row in enumerate(rows))
-        examples = ExampleDataset(self.encoder, rated, max_length, False, f"encode {name}", neighbours)
+        examples = ExampleDataset(self.encoder, rated, self._max_length, False, f"encode {name}", neighbours)
         if examples.skipped:
-            logger.warning(
-                "%s: %d rows are longer than max_length=%s and left out",
-                name,
-                examples.skipped["too_long"],
-                max_length,
-            )
+            count = examples.skipped["too_long"]
+            logger.warning("%s: %d rows are longer than max_length=%s and left out", name, count, self._max_length)
         return examples
 
 
