@@ -24,7 +24,8 @@ examples:
   python evaluate/score_pairs.py --judge runs/judge --input data/reward_bench --output runs/scores
   python evaluate/score_pairs.py --judge Qwen/Qwen3-8B --rubric helpsteer --input pairs.jsonl --output runs/zero_shot
 
-exit status: 0; 1 for an error, or if no response could be judged; 130 if stopped from the keyboard
+exit status: 0; 3 if some responses could not be judged; 1 for an error, or if none could; 130 if stopped from the
+keyboard
 """
 
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("score_pairs: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     print(summary.render())
-    return 1 if summary.all_failed else 0
+    return summary.exit_status
 
 
 if __name__ == "__main__":

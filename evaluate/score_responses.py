@@ -29,7 +29,8 @@ examples:
   python evaluate/score_responses.py --judge runs/judge --input responses.jsonl --output runs/scores
   python evaluate/score_responses.py --judge Qwen/Qwen3-8B --rubric helpsteer --input data/hs2 --output runs/zero_shot
 
-exit status: 0; 1 for an error, or if no response could be judged; 130 if stopped from the keyboard
+exit status: 0; 3 if some responses could not be judged; 1 for an error, or if none could; 130 if stopped from the
+keyboard
 """
 
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("score_responses: stopped; the same command goes on from here", file=sys.stderr)
         return 130
     print(summary.render())
-    return 1 if summary.all_failed else 0
+    return summary.exit_status
 
 
 if __name__ == "__main__":

@@ -55,6 +55,13 @@ class ScoringSummary:
         """Whether no response at all has a judgement."""
         return sum(self.errors.values()) == self.records
 
+    @property
+    def exit_status(self) -> int:
+        """What a script ends with: 0 if all is judged, 3 if some responses are not, 1 if none is."""
+        if self.all_failed:
+            return 1
+        return 3 if self.errors else 0
+
     def render(self) -> str:
         """The summary in at most seven lines."""
         errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items()))

@@ -89,7 +89,7 @@ def uninterrupted(run, options, tmp_path_factory):
     """A finished scoring of the pairs with the transformers engine, and what the script printed."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "scores"
     done = run("score_pairs.py", *options, "--engine", "transformers", "--output", folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr  # the pair without a conversation can't be judged
     return folder, done.stdout
 
 
@@ -137,7 +137,7 @@ def check_kill(start, run, options, engine, folder, uninterrupted, seed):
     arguments = [*options, "--engine", engine]
     kill_on_the_way(start, arguments, folder, 120, seed)
     done = run("score_pairs.py", *arguments, "--output", folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert_same(folder, uninterrupted, 1e-4)
 
 
@@ -172,17 +172,40 @@ def test_killed_and_started_again_with_vllm(start, run, options, uninterrupted, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(2, 12))
 @pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=needs_vllm)])
-def test_killed_at_any_moment(start, run, options, uninterrupted, tmp_path, engine, seed):
-    check_kill(start, run, options, engine, tmp_path / "scores", uninterrupted[0], seed)
+def test_ten_kills_in_one_run(start, run, judge, tmp_path, engine):
+    """2,020 responses; some kills come while they are judged, some before the run has got anywhere."""
+    rows = [
+        {"conversation": f"List {n % 7} words. " * (n % 5 + 1), "chosen": ["red, " * (n % 8 + 1)], "rejected": ["No."]}
+        for n in range(1010)
+    ]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    arguments = ["--judge", judge, "--input", tmp_path / "pairs.jsonl", "--batch-size", 4, "--output"]
+    done = run("score_pairs.py", *arguments, tmp_path / "whole", "--engine", "transformers")
+    assert done.returncode == 0, done.stderr
+    rng = random.Random(0)
+    file = tmp_path / "killed/scores.jsonl"
+    for target in sorted(rng.sample(range(20, 1990), 10)):
+        process = start("score_pairs.py", *arguments, tmp_path / "killed", "--engine", engine)
+        deadline = time.monotonic() + (rng.uniform(0, 8) if rng.random() < 0.3 else 240)
+        while time.monotonic() < deadline and (not file.exists() or file.read_bytes().count(b"\n") < target):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed/manifest.json").exists()
+    done = run("score_pairs.py", *arguments, tmp_path / "killed", "--engine", engine)
+    assert done.returncode == 0, done.stderr
+    assert len(read_scores(tmp_path / "killed")) == 2020
+    assert_same(tmp_path / "killed", tmp_path / "whole", 1e-4)
 
 
 def test_complete_folder_ends_at_once(run, options, uninterrupted):
     folder, printed = uninterrupted
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = run("score_pairs.py", *options, "--engine", "transformers", "--output", folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert done.stdout == "already complete: nothing was left to judge\n" + printed
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -251,7 +274,7 @@ def test_responses_zero_shot(run, save_tiny_model, tiny_tokenizer, tmp_path):
     assert done.returncode == 1
     assert "say which rubric (--rubric NAME|FILE)" in done.stderr
     done = run("score_responses.py", *arguments, tmp_path / "out", "--rubric", "helpsteer")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     first, second, third = read_scores(tmp_path / "out")
     assert [record["id"] for record in (first, second, third)] == ["1", "trained", "empty"]
     assert {record["side"] for record in (first, second, third)} == {"response"}
@@ -259,6 +282,50 @@ def test_responses_zero_shot(run, save_tiny_model, tiny_tokenizer, tmp_path):
     assert (first["prompt_tokens"], third["aggregate"]) == (second["prompt_tokens"], None)
     assert "rows.jsonl:3: response: it is empty" in third["error"]
     assert not (tmp_path / "out/pairs.jsonl").exists()
+
+
+def test_bad_rows_get_records_and_the_others_scores(run, judge, tmp_path):
+    conversation = [{"role": "user", "content": "List a word."}]
+    system = [{"role": "system", "content": "Be kind."}]
+    good = {"conversation": conversation, "chosen": ["red"], "rejected": ["No."]}
+    rows = {
+        "good": good,
+        "empty side": {**good, "chosen": [" "]},
+        "no side": {**good, "rejected": []},
+        "no user turn": {**good, "conversation": system},
+        "image": {**good, "chosen": [{"type": "image"}]},
+        "too long": {**good, "rejected": ["words " * 200_000]},
+        "surrogate": {**good, "rejected": ["red \ud83d"]},
+        "last": good,
+    }
+    write_jsonl(tmp_path / "rows.jsonl", ({"id": name, **row} for name, row in rows.items()))
+    arguments = ["--judge", judge, "--input", tmp_path / "rows.jsonl", "--output", tmp_path / "out"]
+    done = run("score_pairs.py", *arguments, "--engine", "transformers")
+    assert done.returncode == 3, done.stderr
+    found = {(record["id"], record["side"]): record for record in read_scores(tmp_path / "out")}
+    assert len(found) == 2 * len(rows)
+    errors = {key: record["error"] for key, record in found.items() if record["error"]}
+    assert all(found[key]["aggregate"] is None for key in errors)
+    assert found["last", "chosen"]["aggregate"] == pytest.approx(found["good", "chosen"]["aggregate"], abs=1e-6)
+    sides = ("chosen", "rejected")
+    unreadable = [(name, side) for name in ("empty side", "no side", "no user turn", "image") for side in sides]
+    assert sorted(errors) == sorted([*unreadable, ("too long", "rejected"), ("surrogate", "rejected")])
+    assert "no user turn among 1 messages" in errors["no user turn", "chosen"]
+    assert errors["too long", "rejected"].startswith("PromptTooLongError: the prompt has 2")
+    assert "can't be encoded as UTF-8" in errors["surrogate", "rejected"]
+
+
+def test_a_tokenizer_of_other_weights_is_refused(run, judge, tiny_tokenizer, save_tiny_judge, tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "List a word.", "response": "red"}])
+    small = save_tiny_judge(tmp_path / "small", tiny_tokenizer("split_digits"), RUBRIC, vocab_size=200)
+    other = save_tiny_judge(tmp_path / "other", tiny_tokenizer("split_digits"), RUBRIC)
+    tiny_tokenizer("sentencepiece").save_pretrained(other)
+    for folder, message in ((small, "does not belong to these weights"), (other, "gives other score tokens than")):
+        arguments = ["--judge", folder, "--input", tmp_path / "rows.jsonl", "--output", tmp_path / "out"]
+        done = run("score_responses.py", *arguments, "--engine", "transformers")
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_nothing_but_failures_is_a_failure(run, judge, tmp_path):
