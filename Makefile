@@ -11,7 +11,7 @@ endif
 
 VENV := $(CURDIR)/.venv
 STAMP := .venv/.installed-$(DEVICE)
-EXTRAS := train,rlhf,server,dev
+EXTRAS := train,rlhf,ray,server,dev
 # 0.13 is the first tested. uv can leave out what a dependency asks for in vain, which pip can't.
 INSTALLER := uv>=0.13,<1
 

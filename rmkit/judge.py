@@ -107,24 +107,11 @@ class Judge:
                 are not those it was trained with.
         """
         path = str(path)
-        config = _load_config(path)
-        if config is None and rubric is None:
-            found = "has no" if Path(path).is_dir() else "is no folder here, and no hub model in reach that has a"
-            raise JudgeError(
-                f"{path} {found} {FILE_NAME}, so it is not a judge that rmkit trained; to use a model zero-shot, say "
-                "which rubric (--rubric NAME|FILE)"
-            )
-        if config is not None and rubric is not None and rubric.to_dict() != config.rubric.to_dict():
-            raise JudgeError(
-                f"{path} was trained with rubric {config.rubric.name!r} and can't follow {rubric.name!r}; "
-                "leave the rubric out"
-            )
+        config, known = find_rubric(path, rubric)
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise JudgeError(f"{path}: its tokenizer can't be loaded: {error}") from error
-        known = config.rubric if config is not None else rubric
-        assert known is not None
         encoder = JudgeEncoder(tokenizer, known, config.chat_template if config else None)
         if config is not None and (
             encoder.score_tokens().to_dict() != config.score_token_ids
@@ -219,6 +206,33 @@ class Judge:
             verdict(first.aggregate, second.aggregate, tolerance),
             probability_higher(self.rubric, first.attributes, second.attributes),
         )
+
+
+def find_rubric(path: str, rubric: Rubric | None) -> tuple[JudgeConfig | None, Rubric]:
+    """The config of a judge, None for a model that is to be used zero-shot, and the rubric that it follows.
+
+    Args:
+        path: A judge folder or hub id.
+        rubric: The rubric of a model that brings none.
+
+    Raises:
+        JudgeError: If there is no model, no rubric, or another rubric than the judge's.
+    """
+    config = _load_config(path)
+    if config is None and rubric is None:
+        found = "has no" if Path(path).is_dir() else "is no folder here, and no hub model in reach that has a"
+        raise JudgeError(
+            f"{path} {found} {FILE_NAME}, so it is not a judge that rmkit trained; to use a model zero-shot, say "
+            "which rubric (--rubric NAME|FILE)"
+        )
+    if config is not None and rubric is not None and rubric.to_dict() != config.rubric.to_dict():
+        raise JudgeError(
+            f"{path} was trained with rubric {config.rubric.name!r} and can't follow {rubric.name!r}; "
+            "leave the rubric out"
+        )
+    known = config.rubric if config is not None else rubric
+    assert known is not None
+    return config, known
 
 
 def _load_config(path: str) -> JudgeConfig | None:

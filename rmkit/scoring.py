@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
@@ -17,6 +17,7 @@ from rmkit.calibration import Calibration
 from rmkit.errors import DataError
 from rmkit.jsonl import read_jsonl
 from rmkit.manifest import sha256_file
+from rmkit.rubric import Rubric
 from rmkit.schema import Judgment
 from rmkit.score_folder import ScoreFolder, to_record
 from rmkit.score_items import SIDES, ItemKey, ScoreInput, ScoreItem
@@ -24,6 +25,27 @@ from rmkit.scores import verdict
 
 if TYPE_CHECKING:
     from rmkit.judge import Judge  # heavy, and a finished scoring is read without it
+
+
+@runtime_checkable
+class ChunkJudge(Protocol):
+    """A judge that is given all chunks at once, because it runs in several processes."""
+
+    @property
+    def rubric(self) -> Rubric:
+        """The rubric of responses that bring none of their own."""
+        ...
+
+    @property
+    def readout(self) -> str:
+        """Which figure of a distribution counts."""
+        ...
+
+    def judge_chunks(
+        self, chunks: Iterable[list[ScoreItem]], calibration: Calibration | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """The records of each chunk, as `judge_items` gives them, in order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +102,7 @@ class ScoringSummary:
 
 
 def score_file(
-    load_judge: Callable[[], Judge],
+    load_judge: Callable[[], Judge | ChunkJudge],
     source: ScoreInput,
     output: Path,
     settings: Mapping[str, Any],
@@ -132,16 +154,17 @@ def score_file(
         bar = tqdm(total=total, initial=done - len(failed), desc="judging", unit="response", disable=None)
         with bar:
             retried: dict[ItemKey, dict[str, Any]] = {}
-            for chunk in _chunks(iter(failed), batch_size):
-                records = judge_items(judge, chunk, calibration)
-                retried.update(zip((item.key for item in chunk), records, strict=True))
-                bar.update(len(chunk))
+            waiting = iter(failed)
+            for records in _judge_chunks(judge, _chunks(iter(failed), batch_size), calibration):
+                retried.update((next(waiting).key, record) for record in records)
+                bar.update(len(records))
             if retried:
                 folder.replace(retried)
             # A resumed run has its chunks where an uninterrupted one has them, and so the same batches.
-            for chunk in _chunks(items, batch_size, batch_size - done % batch_size):
-                folder.append(judge_items(judge, chunk, calibration))
-                bar.update(len(chunk))
+            chunks = _chunks(items, batch_size, batch_size - done % batch_size)
+            for records in _judge_chunks(judge, chunks, calibration):
+                folder.append(records)
+                bar.update(len(records))
         summary = summarise(folder)
         folder.finish(
             {
@@ -155,6 +178,14 @@ def score_file(
             }
         )
         return summary
+
+
+def _judge_chunks(
+    judge: Judge | ChunkJudge, chunks: Iterable[list[ScoreItem]], calibration: Calibration | None
+) -> Iterator[list[dict[str, Any]]]:
+    if isinstance(judge, ChunkJudge):
+        return judge.judge_chunks(chunks, calibration)
+    return (judge_items(judge, chunk, calibration) for chunk in chunks)
 
 
 def judge_items(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from rmkit.engines import ENGINES
 from rmkit.errors import JudgeError
 from rmkit.manifest import sha256_file
 from rmkit.prompts import PROMPT_VERSION
-from rmkit.rubric import load_rubric, ready_rubrics
+from rmkit.rubric import Rubric, load_rubric, ready_rubrics
 from rmkit.score_items import InputKind, ScoreInput, find_input
-from rmkit.scoring import ScoringSummary, score_file
+from rmkit.scoring import ChunkJudge, ScoringSummary, score_file
 
 if TYPE_CHECKING:
     from rmkit.judge import Judge
@@ -38,7 +39,7 @@ _ENGINE_OPTIONS = {
     "http": ("url", "served_model", "concurrency", "timeout", "retries"),
 }
 
-_BATCH_SIZES = {"cuda": 256, "cpu": 32}  # on a CPU a chunk takes long, and a chunk is what a kill can lose
+_BATCH_SIZES = {"cuda": 256, "cpu": 32, "ray": 64}  # on a CPU a chunk takes long, and a chunk is what a kill can lose
 
 
 def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> list[str]:
@@ -138,7 +139,13 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
     return [option.dest for option in options]
 
 
-def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path, output: Path) -> ScoringSummary:
+Spread = Callable[[Callable[[], "Judge"], Rubric, str], ChunkJudge]
+"""Makes a judge in several processes from what loads a copy, its rubric and its read-out."""
+
+
+def score_with_options(
+    options: argparse.Namespace, kind: InputKind, path: Path, output: Path, spread: Spread | None = None
+) -> ScoringSummary:
     """Score a file, or what is still missing of it, as the options of `add_scoring_options` say.
 
     Args:
@@ -146,6 +153,7 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
         kind: What the file holds.
         path: The file, or a folder that `data_prep/prepare.py` wrote.
         output: The scoring folder.
+        spread: Makes the judge that is used, if it is not to be one in this process.
 
     Raises:
         DataError: If the input or the folder can't be used.
@@ -157,7 +165,10 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
     source = ScoreInput(find_input(path, kind), kind, options.limit)
     rubric = load_rubric(options.rubric) if options.rubric else None
     name, fingerprint = identify_judge(options.judge)
-    device = "server" if options.engine == "http" else _device_type(options.device)
+    if options.engine == "http":
+        device = "server"
+    else:
+        device = "ray" if spread else _device_type(options.device)
     settings = {
         "judge": name,
         "judge_sha256": fingerprint,
@@ -174,13 +185,24 @@ def score_with_options(options: argparse.Namespace, kind: InputKind, path: Path,
         calibration.check_judge(fingerprint, str(options.calibration))
         settings["calibration_sha256"] = sha256_file(options.calibration)
 
+    # In another process, the folder it runs in may be another.
+    path_of_judge = str(Path(options.judge).resolve()) if Path(options.judge).is_dir() else options.judge
+
     def load() -> Judge:
         from rmkit.judge import Judge  # noqa: PLC0415 (heavy: --help and a finished scoring do without)
 
-        return Judge.load(options.judge, options.engine, rubric, options.truncate_turns, **engine_options)
+        return Judge.load(path_of_judge, options.engine, rubric, options.truncate_turns, **engine_options)
+
+    def load_spread() -> ChunkJudge:
+        from rmkit.judge import find_rubric  # noqa: PLC0415 (heavy, as above)
+
+        assert spread is not None
+        config, known = find_rubric(options.judge, rubric)
+        return spread(load, known, config.readout if config else "mean")
 
     batch_size = options.batch_size or _BATCH_SIZES.get(device, _BATCH_SIZES["cuda"])
-    return score_file(load, source, output, settings, batch_size, options.retry_errors, calibration)
+    loader: Callable[[], Judge | ChunkJudge] = load_spread if spread else load
+    return score_file(loader, source, output, settings, batch_size, options.retry_errors, calibration)
 
 
 def _read_engine_options(options: argparse.Namespace) -> dict[str, Any]:
