@@ -87,6 +87,12 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
             help="only for vllm: GPUs per copy of the model (default: 1)",
         ),
         group.add_argument(
+            "--data-parallel-size",
+            type=_positive,
+            metavar="N",
+            help="only 1 here: for N copies of the model use evaluate/score_ray.py, or a server and --engine http",
+        ),
+        group.add_argument(
             "--url", help="only for http, which needs it: address of the server, such as http://127.0.0.1:8000"
         ),
         group.add_argument(
@@ -217,6 +223,11 @@ def _read_engine_options(options: argparse.Namespace) -> dict[str, Any]:
                 raise JudgeError(f"--{name.replace('_', '-')} belongs to --engine {engine}; leave it out")
     given = {name: getattr(options, name) for name in _ENGINE_OPTIONS[options.engine]}
     found = {name: value for name, value in given.items() if value is not None}
+    if (options.data_parallel_size or 1) > 1:
+        raise JudgeError(
+            "--data-parallel-size: vLLM runs one copy of a model in a process; for several use evaluate/score_ray.py "
+            f"--workers {options.data_parallel_size}, or a server that has this option, with --engine http"
+        )
     if options.engine != "http":
         return {"dtype": options.dtype, **found}
     if options.url is None:

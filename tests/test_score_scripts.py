@@ -346,6 +346,7 @@ def test_nothing_but_failures_is_a_failure(run, judge, tmp_path):
         (["--tensor-parallel-size", "2"], "--tensor-parallel-size belongs to --engine vllm"),
         (["--engine", "vllm", "--device", "cuda"], "--device belongs to --engine transformers"),
         (["--url", "http://127.0.0.1:8000"], "--url belongs to --engine http"),
+        (["--data-parallel-size", "4"], "use evaluate/score_ray.py --workers 4, or a server"),
         (["--engine", "http"], "--engine http needs the --url of the server"),
         (["--engine", "http", "--url", "http://x", "--dtype", "float32"], "--dtype is the server's to choose"),
     ],
