@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -68,3 +69,17 @@ def test_comparisons_per_record(reports):
     assert found["reward_bench"] == found["reward_bench_2"] == found["judge_bench"] == 1
     assert found["rm_bench"] == 9
     assert found["ppe_correctness"] == pytest.approx(4 / 3)  # two, one and one sampled pairs
+
+
+def test_a_judge_is_scored_and_compared_with_other_scores(reports, repo):
+    for name in ("again", "other"):  # what is scored already is not scored anew
+        shutil.copytree(reports / "judge_bench", reports / name)
+    judge = ["--judge", reports / "judge", "--engine", "transformers", "--raw", reports / "judge_bench.jsonl"]
+    folders = ["--output", reports / "again", "--scores", reports / "other"]
+    options = ["--benchmark", "judge_bench", "--resamples", 20, *judge, *folders]
+    command = [sys.executable, "evaluate/run_benchmark.py", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=240)
+    assert done.returncode == 0, done.stderr
+    (comparison,) = json.loads((reports / "again/results.json").read_text("utf-8"))["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("judge (again)", "judge (other)")
+    assert comparison["all_pairs"]["difference"] == {"ties_half": 0.0, "ties_zero": 0.0}
