@@ -177,8 +177,9 @@ def fit_slope(
         within: Whether each group has an `a` of its own, so that only responses of one group are compared.
 
     Returns:
-        `slope` (b), its `interval`, its two-sided `p_value`, `quality` (c), and the numbers of `responses` and
-        `groups`. None where there are fewer than `LEAST_FOR_SLOPE` groups, or lengths don't vary beside quality.
+        `slope` (b), its `interval`, its two-sided `p_value` (None for a perfect fit), `quality` (c), and the numbers
+        of `responses` and `groups`. None where there are fewer than `LEAST_FOR_SLOPE` groups, or lengths don't vary
+        beside quality.
     """
     _, place = np.unique(groups, return_inverse=True)
     count = int(place.max()) + 1 if len(place) else 0
@@ -191,11 +192,13 @@ def fit_slope(
     design = columns[:, 1:]
     if np.linalg.matrix_rank(design, tol=1e-9 * len(design)) < design.shape[1] or np.ptp(columns[:, 0]) == 0:
         return None
-    fit = OLS(columns[:, 0], design).fit(cov_type="cluster", cov_kwds={"groups": place})
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a perfect fit, which has no p-value
+        fit = OLS(columns[:, 0], design).fit(cov_type="cluster", cov_kwds={"groups": place})
+        p_value = float(fit.pvalues[0])
     return {
         "slope": float(fit.params[0]),
         "interval": [float(bound) for bound in fit.conf_int(alpha=1 - LEVEL)[0]],
-        "p_value": float(fit.pvalues[0]),
+        "p_value": p_value if np.isfinite(p_value) else None,
         "quality": float(fit.params[1]),
         "responses": len(scores),
         "groups": count,

@@ -94,3 +94,11 @@ def test_nothing_judged_is_none():
     figures = measure([(10, 20, None, 0.5)])["all_pairs"]
     assert figures["longer_preferred"] == {"share": None, "n": 0, "interval": None}
     assert figures["excess"] == {"mean": None, "interval": None}
+
+
+def test_a_perfect_fit_has_no_nan():
+    lengths, quality = np.array([8, 16, 8, 32] * 10), np.array([1.0, 0.0] * 20)
+    for scores in (quality, np.log2(lengths)):
+        found = fit_slope(scores, lengths, quality, np.arange(40) // 2, within=True)
+        assert found["p_value"] is None or 0 <= found["p_value"] <= 1
+        assert np.isfinite([found["slope"], *found["interval"], found["quality"]]).all()
