@@ -4,7 +4,8 @@
 
 A setup is a stage of ZeRO (0 for none), a dtype, and words: `1-bfloat16`, `3-float32-lora`, `2-bfloat16-offload`. Each
 rank writes `OUTPUT/rankR.json`. Moments: `backward`, the most between two micro-batches or before the step; `step`,
-where the optimizer's own step begins; and for the optimizer, whose states come to be there, the end of it.
+where the optimizer's own step begins; and for the optimizer, whose states come to be there, the end of it. `other` are
+tensors of no kind.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _train(setup: str, model: Path, output: Path, examples: ExampleDataset) -> d
     if stage != "0":
         options += ["--deepspeed", _write_config(int(stage), "offload" in words, output)]
     settings = read_settings(options)
-    before = _storages(_all_tensors())
+    before = set(_storages(_all_tensors()))
     trained = load_trainable(settings.model, settings.training)
     ledger = Ledger(before)
     trainer = JudgeTrainer(
@@ -85,7 +86,7 @@ def _train(setup: str, model: Path, output: Path, examples: ExampleDataset) -> d
 class Ledger(TrainerCallback):
     """Counts bytes around DeepSpeed's passes, or at the events of a trainer without DeepSpeed."""
 
-    def __init__(self, before: dict[int, int]) -> None:
+    def __init__(self, before: set[int]) -> None:
         self.before = before
         self.found: dict[str, dict[str, int]] = {"backward": {}, "step": {}}
 
@@ -115,10 +116,10 @@ class Ledger(TrainerCallback):
     def note(self, moment: str, model: torch.nn.Module, optimizer: Any) -> None:
         """Keep the most bytes of each kind that this moment has shown."""
         kinds = _sort(model, optimizer)
-        everything = {key: size for key, size in _storages(_all_tensors()).items() if key not in self.before}
         sizes = {name: sum(tensors.values()) for name, tensors in kinds.items()}
-        known = set().union(*kinds.values())
-        sizes["other"] = sum(size for key, size in everything.items() if key not in known)
+        if moment == "step" and not self.found["step"]:  # once: to look at all objects there are takes a second
+            known = self.before.union(*kinds.values())
+            sizes["other"] = sum(size for key, size in _storages(_all_tensors()).items() if key not in known)
         for name, size in sizes.items():
             self.found[moment][name] = max(self.found[moment].get(name, 0), size)
 
