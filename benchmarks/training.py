@@ -79,7 +79,7 @@ The ceiling is the number of tokens that TRL computes over those that rmkit comp
 
 examples:
   python benchmarks/training.py                                    # pairs
-  python benchmarks/training.py --responses 4 --conversations 12
+  python benchmarks/training.py --responses 4 --conversations 8
   python benchmarks/training.py --rounds 1 --conversations 4 --hidden 64 --layers 2
   python benchmarks/training.py --device cuda --shape train/configs/shapes/llama-3.1-8b.json --lora --conversations 64
 """
@@ -329,7 +329,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
     add: Callable[..., Any] = parser.add_argument
     add("--responses", type=int, default=2, help="to each conversation (default: 2)")
-    add("--conversations", type=int, default=24, help="in an epoch (default: 24)")
+    add("--conversations", type=int, default=16, help="in an epoch (default: 16)")
     add("--rubric", type=int, default=200, help="tokens of the rubric (default: 200)")
     add("--rows", type=int, default=16, help="of a micro-batch (default: 16)")
     add("--pack", type=int, default=4096, help="tokens of a pack of TRL (default: 4096)")

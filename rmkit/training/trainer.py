@@ -24,8 +24,6 @@ from rmkit.training.shutdown import StopRequest, TrainingStopped, stop_on_sigter
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 
 class ScoreLossMixin(Trainer):
     """The judge's loss, for transformers' Trainer and what others made of it; it stands first among the bases.
