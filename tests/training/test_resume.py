@@ -57,7 +57,7 @@ def test_killed_ten_times_in_a_row(
     each = ("--save_steps", "1", "--eval_strategy", "no", "--load_best_model_at_end", "false")
     starts = [0]
     for _ in range(10):
-        new_steps, moment = chance.randint(0, 1), chance.uniform(0, 0.1)
+        new_steps, moment = chance.randint(0, 2), chance.uniform(0, 0.2)
 
         def is_time(log: str, wanted: int = new_steps, wait: float = moment) -> bool:
             ready = "'loss': " in log if wanted else folder.exists()
