@@ -20,7 +20,15 @@ def subset_figures(outcomes: Sequence[Outcome], rules: Benchmark | None = None, 
         "accuracy": row_accuracy(rows(outcomes, STORED)),
         "by_readout": {readout: row_accuracy(rows(outcomes, readout)) for readout in READOUT_TOLERANCES},
         "probability": mean_probability(outcomes),
+        "chance": _chance(outcomes),
     }
+
+
+def _chance(outcomes: Sequence[Outcome]) -> float | None:
+    """Mean accuracy of random scores; None where several chosen responses must all win."""
+    if any(len(outcome.contest.chosen) > 1 for outcome in outcomes):
+        return None
+    return float(np.mean([1 / (1 + len(outcome.contest.rejected)) for outcome in outcomes]))
 
 
 def figure_interval(

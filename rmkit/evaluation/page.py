@@ -28,7 +28,7 @@ def _place(value: float, axis: tuple[float, float]) -> str:
 
 def _name_width(table: Table) -> int:
     """Characters that the column of names needs, within reason."""
-    return min(max([len(table.header[0]), *(len(row.cells[0]) + 3 for row in table.rows)]), 26)
+    return min(max([len(table.header[0]), *(len(row.cells[0]) + 3 for row in table.rows)]), 23)
 
 
 def _fold(note: str) -> tuple[str, str]:
@@ -74,7 +74,7 @@ p { max-width: 46rem; margin: 0.5rem 0; }
   linear-gradient(to left, var(--edge), transparent) right / 0.8rem 100% no-repeat scroll; }
 .wide:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.34rem 0.9rem 0.34rem 0; text-align: right; white-space: nowrap; vertical-align: middle;
+th, td { padding: 0.34rem 0.8rem 0.34rem 0; text-align: right; white-space: nowrap; vertical-align: middle;
   border-bottom: 1px solid var(--line); }
 thead th { color: var(--quiet); font-weight: 500; font-size: 0.8rem; line-height: 1.3; vertical-align: bottom;
   white-space: normal; min-width: 3.6rem; max-width: 7rem; }
@@ -85,7 +85,7 @@ tr.strong > * { font-weight: 650; }
 tr.strong:not(:first-child) > * { padding-top: 0.7rem; }
 tr.part > th { padding-left: 0.9rem; color: var(--quiet); }
 td.drawn { padding-right: 1.4rem; }
-td.drawn svg { display: block; width: 8.5rem; height: 0.9rem; overflow: visible; }
+td.drawn svg { display: block; width: 7.5rem; height: 0.9rem; overflow: visible; }
 .s0 { color: var(--bar); } .s1 { color: var(--derived); } .s2 { color: var(--third); } .s3 { color: var(--fourth); }
 .key i, thead i { display: inline-block; width: 0.6rem; height: 0.6rem; border-radius: 50%; background: currentColor;
   margin-right: 0.35rem; print-color-adjust: exact; }

@@ -82,7 +82,8 @@ def plot_length(results: Mapping[str, Any], name: str) -> str:
             [max(row["interval"][1] - value, 0) for value, row in zip(values, bins, strict=True)],
         ]
         axes.errorbar(range(len(bins)), values, yerr=reach, fmt="o", color=COLOUR, capsize=2, markersize=4)
-        axes.axhline(results["all_pairs"]["accuracy"]["ties_half"], color=INK, linewidth=0.9, linestyle=":")
+        overall = sum(row["n"] * row["accuracy"] for row in bins) / sum(row["n"] for row in bins)
+        axes.axhline(overall, color=INK, linewidth=0.9, linestyle=":")
         axes.set_xticks(range(len(bins)), [_describe_ratio(row["low"], row["high"]) for row in bins])
         axes.set(xlim=(-0.5, len(bins) - 0.5), ylim=(-0.02, 1.05))
         axes.set(xlabel="length of chosen / length of rejected", ylabel="accuracy")

@@ -144,7 +144,7 @@ def _benchmark_plots(judges: Mapping[str, Mapping[str, Any]]) -> Iterator[Sectio
             caption = f"Left of the line the rejected response is higher.{suffix}"
             figures.append(Figure("Margins", caption, plots.plot_margins(found, name)))
             caption = (
-                "Accuracy by relative length, with 95 % intervals; dotted: over all pairs. Level where length plays "
+                "Accuracy by relative length, with 95 % intervals; dotted: over all of them. Level where length plays "
                 f"no part.{suffix}"
             )
             figures.append(Figure("Length", caption, plots.plot_length(found, name)))

@@ -36,6 +36,7 @@ _CONVENTIONS = {
     "accuracy": "verdicts compare the aggregates in scores.jsonl; a tie is exact equality",
     "by_readout": "accuracy when each attribute is read by its mean or its mode",
     "probability": "mean of P(chosen > rejected) over judged pairs of one response with one, ties half",
+    "chance": "mean accuracy of random scores; None, and in no mean, where several chosen responses must all win",
     "margin": "aggregate of chosen minus that of rejected",
     "length": "characters of the response",
     "entropy": "mean over attributes of entropy / log K, weighted as the aggregate",
@@ -127,7 +128,6 @@ def _evaluate(
             name: {
                 **count_outcomes(group).to_dict(),
                 "records": records[name],
-                "chance": _chance(group),
                 **subsets[name],
                 "interval": figure_interval(group, rows[name], subsets[name], resampled[name]),
             }
@@ -145,7 +145,6 @@ def _evaluate(
         "all_pairs": {
             **count_outcomes(outcomes).to_dict(),
             "records": len(scoring.pairs),
-            "chance": _chance(outcomes),
             **everything,
             "interval": figure_interval(
                 outcomes, all_rows, everything, resample_accuracies({"": all_rows}, resamples, seed)[""]
@@ -169,13 +168,6 @@ def _evaluate(
         },
         **describe_provenance(scoring.manifest, scoring.scores_sha256, scoring.rubric),
     }
-
-
-def _chance(outcomes: Sequence[Outcome]) -> float | None:
-    """Mean accuracy of random scores; None where several chosen responses must all win."""
-    if any(len(outcome.contest.chosen) > 1 for outcome in outcomes):
-        return None
-    return float(np.mean([1 / (1 + len(outcome.contest.rejected)) for outcome in outcomes]))
 
 
 def _score_columns(scoring: Scoring) -> np.ndarray:
