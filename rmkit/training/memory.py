@@ -143,7 +143,8 @@ def state_terms(shape: ModelShape, layout: ZeroLayout) -> tuple[Term, ...]:
     - Gathered parameters, stage 3: at most `b` times `stage3_max_live_parameters` and the largest parameter, or the
       whole model where that is smaller. An upper bound.
     - Gradients: without DeepSpeed `b M`. Under ZeRO `b M / R`; stage 1 holds `b M` while it accumulates. Beside it, at
-      the step, a float32 copy of what is stepped: `4 M / R`, under stage 3 at most `4 sub_group_size`.
+      the step, a float32 copy of what is stepped: `4 M / R`, under stage 3 at most `4 sub_group_size`. Under
+      stages 1 and 2 adapters, one group of the optimizer, have the copy alone.
     - Optimizer: master weights in float32 and AdamW's moments, `(4 + 8) M / R`, in float32 training as well; without
       DeepSpeed only the moments, in the parameters' own dtype, `2 b M`.
     - Gradient buckets: `b` times `reduce_bucket_size`, however small the model, times 2 under stages 1 and 2 and times
@@ -190,6 +191,8 @@ def _gradients(trained: Iterable[Weight], layout: ZeroLayout) -> Term:
         backward = sum(weight.numel for weight in trained) * layout.itemsize
     if layout.stage == 3:
         precise = min(precise, layout.sub_group * MASTER)
+    if layout.stage < 3 and all(weight.is_adapter for weight in trained):
+        return Term("gradients", backward, precise)
     return Term("gradients", backward, held + precise)
 
 
