@@ -126,9 +126,9 @@ def _batches(rows: CountedRows, settings: TrainingSettings, packing: str) -> Ite
         items = batch_items(rows.dataset, settings.loss.settings(), settings, packing)
         order = order_items(items, settings)
     elif settings.data.batch_tokens is not None:
-        items = TokenBatches(rows.examples, settings.data.batch_tokens, packing, args.seed)
+        items = TokenBatches(rows.examples, settings.data.batch_tokens, packing, args.order_seed)
     else:  # estimated ones have no scores to be grouped by
-        order = ConversationOrder([example.group for example in rows.examples], args.seed)
+        order = ConversationOrder([example.group for example in rows.examples], args.order_seed)
     size = 1 if order is None else args.per_device_train_batch_size
     indices = list(range(len(items)) if order is None else order)
     for start in range(0, len(indices), size):

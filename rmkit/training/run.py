@@ -336,7 +336,7 @@ def batch_items(examples: ExampleDataset, loss: LossSettings, settings: Training
     if settings.data.batch_tokens is None:
         return found
     settings.training.per_device_train_batch_size = 1  # each item is a batch
-    return TokenBatches(examples.examples, settings.data.batch_tokens, packing, settings.training.seed)
+    return TokenBatches(examples.examples, settings.data.batch_tokens, packing, settings.training.order_seed)
 
 
 def _count_comparisons(items: Items, loss: LossSettings) -> int:
@@ -351,7 +351,7 @@ def order_items(items: Items, settings: TrainingSettings) -> ConversationOrder |
         return None
     first = (items[n] for n in range(len(items)))
     groups = [item.group if isinstance(item, Example) else item[0].group for item in first]
-    return ConversationOrder(groups, settings.training.seed)
+    return ConversationOrder(groups, settings.training.order_seed)
 
 
 def _choose_rows(

@@ -209,6 +209,11 @@ class JudgeTrainingArguments(TrainingArguments):
         super().__post_init__()
         check_early_stop(self, self.early_stopping_patience, self.early_stopping_threshold)
 
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of rows: `data_seed` where it is given, as in transformers."""
+        return self.seed if self.data_seed is None else self.data_seed
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
