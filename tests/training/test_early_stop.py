@@ -54,7 +54,7 @@ def test_a_resumed_run_stops_where_a_whole_one_does(small_settings: Settings, re
     again = train_judge(small_settings(*options))
     assert (again["steps"], again["stopped_early"]) == (6, True)
     assert again["best_checkpoint"] == whole["best_checkpoint"]
-    assert again["metrics"] == pytest.approx(whole["metrics"], abs=1e-6)
+    assert again["metrics"] == pytest.approx(whole["metrics"], abs=1e-4)
 
 
 def test_an_evaluation_without_the_figure_is_no_improvement(tmp_path: Path) -> None:
