@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rmkit.prompt_tokens import EncodedPrompt
 from rmkit.readout import read_scores
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, read_conversation, read_response
-from rmkit.scores import aggregate, probability_higher, verdict
+from rmkit.scores import ScoreDistribution, aggregate, probability_higher, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Judge:
         truncate: Whether the oldest turns of a conversation that is too long may be left out; each judgement
             says so. By default such a response is not judged.
         max_length: Most tokens of prompt and score sequence; never more than the engine takes.
+        mode: How attributes are read, one of `rmkit.judge_config.MODES`.
 
     Raises:
         TokenizerError: If the tokenizer has ids that the model does not know.
@@ -60,11 +61,13 @@ class Judge:
         readout: str = "mean",
         truncate: bool = False,
         max_length: int | None = None,
+        mode: str = "sequential",
     ) -> None:
         self.encoder = encoder
         self.engine = engine
         self.readout = readout
         self.truncate = truncate
+        self.mode = mode
         self.max_length = min(max_length or engine.max_length, engine.max_length)
         tokens = encoder.score_tokens()
         self._check_known(t for item in tokens.attributes for path in item.closed.values() for t in path)
@@ -90,6 +93,7 @@ class Judge:
         engine: str = "transformers",
         rubric: Rubric | None = None,
         truncate: bool = False,
+        mode: str | None = None,
         **engine_options: Any,
     ) -> Judge:
         """Load a judge folder, or any instruct model with a rubric (zero-shot).
@@ -99,15 +103,18 @@ class Judge:
             engine: `transformers`, `vllm`, or `http` for a server that runs this judge.
             rubric: Needed for a model without `judge_config.json`. A judge brings its own.
             truncate: See `Judge`.
+            mode: See `Judge`; by default the one that the judge was trained in, zero-shot `sequential`.
             **engine_options: For `transformers`: `dtype`, `device`, `batch_tokens`. For `vllm` and `http`: the
                 arguments of `rmkit.engines.vllm.VllmEngine` and `rmkit.engines.http.HttpEngine`.
 
         Raises:
-            JudgeError: If there is no model, no rubric, another rubric than the judge's, or score tokens that
-                are not those it was trained with.
+            JudgeError: If there is no model, no rubric, another rubric or mode than the judge's, or score tokens
+                that are not those it was trained with.
         """
         path = str(path)
         config, known = find_rubric(path, rubric)
+        if config is not None and mode not in (None, config.mode):
+            raise JudgeError(f"{path} was trained in mode {config.mode!r} and can't be read as {mode!r}; leave it out")
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError) as error:
@@ -123,7 +130,8 @@ class Judge:
             )
         max_length = config.max_length if config else None
         loaded = _load_engine(engine, path, max_length, engine_options)
-        return cls(encoder, loaded, config.readout if config else "mean", truncate, max_length)
+        read, found = (config.readout, config.mode) if config else ("mean", mode or "sequential")
+        return cls(encoder, loaded, read, truncate, max_length, found)
 
     def score(
         self,
@@ -169,8 +177,7 @@ class Judge:
                 judgments.append(None)
             except (DataError, JudgeError, RubricError, TokenizerError) as error:
                 judgments.append(Judgment({}, None, error=f"{type(error).__name__}: {error}"))
-        prompts = [(prompt.ids, self.encoder.score_tokens(rubric)) for _, prompt, rubric in ready]
-        for (index, prompt, rubric), found in zip(ready, read_scores(self.engine, prompts), strict=True):
+        for (index, prompt, rubric), found in zip(ready, self._read(ready), strict=True):
             failed = isinstance(found, str)
             judgments[index] = Judgment(
                 attributes={} if isinstance(found, str) else found,
@@ -180,6 +187,25 @@ class Judge:
                 error=f"JudgeError: {found}" if failed else None,
             )
         return [judgment for judgment in judgments if judgment is not None]
+
+    def _read(
+        self, ready: Sequence[tuple[int, EncodedPrompt, Rubric]]
+    ) -> Iterator[dict[str, ScoreDistribution] | str]:
+        """What the model says of each prompt: distributions by attribute, or why there are none."""
+        lines = [
+            (prompt.ids, self.encoder.score_tokens(rubric, keys))
+            for _, prompt, rubric in ready
+            for keys in self._lines(rubric)
+        ]
+        found = iter(read_scores(self.engine, lines))
+        for _, _, rubric in ready:
+            parts = [next(found) for _ in self._lines(rubric)]
+            failed = [part for part in parts if isinstance(part, str)]
+            yield failed[0] if failed else {k: d for part in parts if isinstance(part, dict) for k, d in part.items()}
+
+    def _lines(self, rubric: Rubric) -> list[tuple[str, ...]]:
+        """Attributes of each score sequence that is read behind a prompt."""
+        return [rubric.keys] if self.mode == "sequential" else [(key,) for key in rubric.keys]
 
     def compare(
         self, conversations: Sequence[Any], first: Sequence[Any], second: Sequence[Any], tolerance: float = 0.0

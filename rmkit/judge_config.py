@@ -15,6 +15,9 @@ from rmkit.scores import READOUTS
 
 FILE_NAME = "judge_config.json"
 
+MODES = ("sequential", "independent")
+"""How attributes are read: each behind the scores before it, or each by itself, right behind the prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeConfig:
@@ -27,6 +30,7 @@ class JudgeConfig:
         end_of_turn_id: The token that ends a score sequence.
         max_length: Most tokens of prompt and score sequence; None for the model's own limit.
         readout: `mean`, `mode` or `median`.
+        mode: One of `MODES`, as it was trained.
         loss: The loss settings, for the record.
         base_model: What was trained, for the record.
         data_manifest_sha256: Of the data folder's manifest, for the record.
@@ -39,6 +43,7 @@ class JudgeConfig:
     end_of_turn_id: int
     max_length: int | None = None
     readout: str = "mean"
+    mode: str = "sequential"
     loss: Mapping[str, Any] = field(default_factory=dict)
     base_model: str | None = None
     data_manifest_sha256: str | None = None
@@ -76,6 +81,8 @@ class JudgeConfig:
                 f"{path}: trained with prompt version {config.prompt_version}, this rmkit writes {PROMPT_VERSION}; "
                 "use the rmkit version in its run.json"
             )
+        if config.mode not in MODES:
+            raise JudgeError(f"{path}: mode {config.mode!r} is unknown; choose {', '.join(MODES)}")
         if config.readout not in READOUTS:
             raise JudgeError(f"{path}: readout {config.readout!r} is unknown; choose {', '.join(READOUTS)}")
         return config

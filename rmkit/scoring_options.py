@@ -13,6 +13,7 @@ from huggingface_hub import hf_hub_download
 from rmkit.calibration import Calibration
 from rmkit.engines import ENGINES
 from rmkit.errors import JudgeError
+from rmkit.judge_config import MODES
 from rmkit.manifest import sha256_file
 from rmkit.prompts import PROMPT_VERSION
 from rmkit.rubric import Rubric, load_rubric, ready_rubrics
@@ -116,6 +117,12 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
             help="only for http: how often a request is repeated, with growing waits, that met no server or an "
             "overloaded one (default: 5)",
         ),
+        group.add_argument(
+            "--mode",
+            choices=MODES,
+            help="how attributes are read: behind the scores before, or each by itself. A judge brings its own; for a "
+            "model used zero-shot (default: sequential)",
+        ),
         group.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows of the input"),
         group.add_argument(
             "--truncate-turns",
@@ -184,6 +191,7 @@ def score_with_options(
         "device": device,
         "truncate": options.truncate_turns,
         "prompt_version": PROMPT_VERSION,
+        **({"mode": options.mode} if options.mode else {}),
     }
     calibration = None
     if options.calibration is not None:
@@ -197,7 +205,8 @@ def score_with_options(
     def load() -> Judge:
         from rmkit.judge import Judge  # noqa: PLC0415 (heavy: --help and a finished scoring do without)
 
-        return Judge.load(path_of_judge, options.engine, rubric, options.truncate_turns, **engine_options)
+        load_options = {"truncate": options.truncate_turns, "mode": options.mode, **engine_options}
+        return Judge.load(path_of_judge, options.engine, rubric, **load_options)
 
     def load_spread() -> ChunkJudge:
         from rmkit.judge import find_rubric  # noqa: PLC0415 (heavy, as above)

@@ -20,8 +20,9 @@ from rmkit.errors import DataError, JudgeError, TokenizerError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
 from rmkit.judge_encoder import JudgeEncoder
+from rmkit.readout import read_scores
 from rmkit.rubric import Attribute, Rubric, load_rubric
-from rmkit.schema import Judgment
+from rmkit.schema import Judgment, read_conversation
 from rmkit.scores import aggregate, probability_higher, verdict
 
 HELPSTEER = load_rubric("helpsteer")
@@ -210,6 +211,33 @@ def test_a_loaded_judge_is_the_one_that_was_saved(folder: Path, judge: Judge, ti
     loaded, ours = judge.score(["Hi"], ["Hello."])[0], built.score(["Hi"], ["Hello."])[0]
     np.testing.assert_allclose(numbers(loaded), numbers(ours), atol=1e-6)
     assert next(judge.engine.model.parameters()).dtype == torch.float32  # type: ignore[attr-defined]
+
+
+def test_an_independent_judge_reads_each_attribute_by_itself(copy: Callable[..., Path], judge: Judge) -> None:
+    folder = copy(FILE_NAME, {"mode": "independent"})
+    responses = ["a list", "one word, two words"]
+    judgments = Judge.load(folder).score(PROMPTS, responses)
+    zero_shot = Judge(judge.encoder, judge.engine, mode="independent").score(PROMPTS, responses)
+    for mine, other in zip(judgments, zero_shot, strict=True):
+        assert numbers(mine) == pytest.approx(numbers(other), abs=1e-6)
+    for judgment, prompt, response in zip(judgments, PROMPTS, responses, strict=True):
+        assert tuple(judgment.attributes) == HELPSTEER.keys
+        assert judgment.aggregate == pytest.approx(aggregate(HELPSTEER, judgment.attributes))
+        for attribute in HELPSTEER.attributes:
+            # A judge that is asked for this attribute alone; what the prompt says of the others stays.
+            ids = judge.encoder.encode_prompt(read_conversation(prompt), response).ids
+            tokens = judge.encoder.score_tokens(HELPSTEER, (attribute.key,))
+            [alone] = read_scores(judge.engine, [(ids, tokens)])
+            assert isinstance(alone, dict)
+            found = judgment.attributes[attribute.key]
+            assert found.probabilities == pytest.approx(alone[attribute.key].probabilities, abs=1e-6)
+    behind_others = numbers(judge.score(PROMPTS, responses)[0])
+    assert numbers(judgments[0])[:5] == pytest.approx(behind_others[:5], abs=1e-6)
+    assert abs(numbers(judgments[0])[5:] - behind_others[5:]).max() > 1e-3
+    with pytest.raises(JudgeError, match="was trained in mode 'independent' and can't be read as 'sequential'"):
+        Judge.load(folder, mode="sequential")
+    with pytest.raises(JudgeError, match="mode 'both' is unknown; choose sequential, independent"):
+        Judge.load(copy(FILE_NAME, {"mode": "both"}))
 
 
 def test_a_base_model_s_judge_keeps_the_plain_template(

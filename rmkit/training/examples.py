@@ -7,7 +7,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from rmkit.errors import DataError, RubricError
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.prompt_tokens import PromptTooLongError
-from rmkit.rubric import Attribute
+from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Conversation, RatedResponse
 from rmkit.score_tokens import ScorePosition, ScoreTokens
 
@@ -119,6 +119,19 @@ def encode_example(
         record=lettered[1] if (lettered := _LETTERED.fullmatch(row.id)) else "",
         untrained=tuple(position.index for position in positions if position.key not in scores),
     )
+
+
+def part_rows(rows: Iterable[RatedResponse], rubric: Rubric) -> list[RatedResponse]:
+    """Rows that rate one attribute each, for a judge that reads each by itself; encode them with `fill=False`.
+
+    Raises:
+        RubricError: If scores don't fit their rubric.
+    """
+    return [
+        replace(row, scores={key: score})
+        for row in rows
+        for key, score in (row.rubric or rubric).complete(row.scores).items()
+    ]
 
 
 def name_group(conversation: Conversation) -> str:

@@ -62,6 +62,7 @@ def save_judge(
     loss: LossSettings,
     base_model: str,
     data_manifest_sha256: str | None,
+    mode: str = "sequential",
 ) -> None:
     """Write the tokenizer and, last, `judge_config.json` beside the weights."""
     tokenizer.chat_template = encoder.prompts.chat_template
@@ -75,4 +76,5 @@ def save_judge(
         loss=asdict(loss),
         base_model=base_model,
         data_manifest_sha256=data_manifest_sha256,
+        mode=mode,
     ).save(folder)

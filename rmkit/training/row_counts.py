@@ -16,7 +16,7 @@ from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.activations import BatchSize
 from rmkit.training.batches import ConversationOrder, TokenBatches
-from rmkit.training.examples import Example, ExampleDataset
+from rmkit.training.examples import Example, ExampleDataset, part_rows
 from rmkit.training.layout import count_tokens
 from rmkit.training.run import batch_items, order_items
 from rmkit.training.settings import TrainingSettings
@@ -85,6 +85,8 @@ def encode_rows(
         TokenizerError: If the tokenizer can't serve.
     """
     max_length, truncate, fill = settings.data.max_length, settings.data.truncate_turns, settings.data.fill_unrated
+    if settings.data.mode == "independent":
+        rows, fill = part_rows(rows, rubric), False
     if tokenizer is not None:
         encoder = JudgeEncoder(tokenizer, rubric)
         loss = settings.loss.settings()

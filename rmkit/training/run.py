@@ -15,6 +15,7 @@ from torch import distributed, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from rmkit.engines import Engine
 from rmkit.engines.transformers import TransformersEngine
 from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
@@ -33,7 +34,7 @@ from rmkit.training.collation import JudgeCollator
 from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.disk import full_disk_explained
 from rmkit.training.early_stop import build_early_stop
-from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons
+from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons, part_rows
 from rmkit.training.export import save_judge, save_weights
 from rmkit.training.export_check import choose_bound, publish_export, score_rows, stage_export
 from rmkit.training.hub import open_repo, push_judge
@@ -41,7 +42,7 @@ from rmkit.training.model_card import write_card
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.reporting import end_reports, place_events
 from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
-from rmkit.training.settings import JudgeTrainingArguments, ModelArguments, TrainingSettings
+from rmkit.training.settings import DataArguments, JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, Validation, unwrap
 from rmkit.training.validation_sample import draw_validation
@@ -101,14 +102,15 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     encoder = JudgeEncoder(tokenizer, rubric)
     rows = {name: read_rated(data_folder, name) for name in ("train", "validation")}
     max_length, truncate = settings.data.max_length, settings.data.truncate_turns
-    fill = settings.data.fill_unrated
+    apart = settings.data.mode == "independent"
+    fill = settings.data.fill_unrated and not apart
     loss = settings.loss.settings()
     _check_attributes(loss, rubric, [row for part in rows.values() for row in part])
     score_loss = SCORE_LOSSES.get(loss.loss)
     neighbours = loss.neighbours if score_loss is not None and score_loss.sequences else 0
     datasets = {
         name: ExampleDataset(encoder, part, max_length, truncate, f"encode {name}", neighbours, fill) if part else None
-        for name, part in rows.items()
+        for name, part in ((name, part_rows(part, rubric) if apart else part) for name, part in rows.items())
     }
     if datasets["train"] is None:
         raise DataError(f"{data_folder} has no training rows")
@@ -121,7 +123,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     repo = open_repo(args)
     model = load_trainable(settings.model, args)
     packing = choose_packing(settings.data.packing, model, settings.model.attn_implementation, max_length)
-    judge = _validation_judge(model, encoder, max_length, truncate)
+    judge = _validation_judge(model, encoder, max_length, settings.data)
     validation = Validation(judge, sample, shard=not is_deepspeed_zero3_enabled())
     early_stop = build_early_stop(args.early_stopping_patience, args.early_stopping_threshold)
     train_items = batch_items(datasets["train"], loss, settings, packing)
@@ -179,6 +181,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
             loss,
             settings.model.model,
             record["data_manifest_sha256"],
+            settings.data.mode,
         )
     publish_export(staging, folder, checked, expected, choose_bound(model, args.bf16 or args.fp16))
     return {**figures, "pushed": _push(folder, repo, args)}
@@ -273,11 +276,11 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase, encoder: JudgeEncoder) -> int:
     return encoder.prompts.end_of_turn_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
 
-def _validation_judge(model: nn.Module, encoder: JudgeEncoder, max_length: int, truncate: bool) -> Judge:
-    engine = TransformersEngine(unwrap(model), max_length=max_length)
+def _validation_judge(model: nn.Module, encoder: JudgeEncoder, max_length: int, data: DataArguments) -> Judge:
+    engine: Engine = TransformersEngine(unwrap(model), max_length=max_length)
     if is_deepspeed_zero3_enabled() and distributed.is_initialized():
-        return Judge(encoder, SynchronisedEngine(engine), truncate=truncate, max_length=max_length)
-    return Judge(encoder, engine, truncate=truncate, max_length=max_length)
+        engine = SynchronisedEngine(engine)
+    return Judge(encoder, engine, truncate=data.truncate_turns, max_length=max_length, mode=data.mode)
 
 
 def _compares(loss: LossSettings) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from transformers import HfArgumentParser, TrainingArguments
 
 from rmkit.distances import DISTANCES
+from rmkit.judge_config import MODES
 from rmkit.losses import PAIRWISE_LOSSES, PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.dry_run_options import ALONE, DryRun, DryRunArguments, leave_launcher, start_dry_run
@@ -37,6 +38,13 @@ class DataArguments:
     truncate_turns: bool = field(
         default=False,
         metadata={"help": "Leave out the oldest turns of a conversation that is too long, and count it."},
+    )
+    mode: str = field(
+        default="sequential",
+        metadata={
+            "help": "sequential: a row teaches its scores one behind the other. independent: each by itself, right "
+            "behind the prompt, as a row of its own; all are then read at once."
+        },
     )
     fill_unrated: bool = field(
         default=True,
@@ -72,6 +80,8 @@ class DataArguments:
         """
         if self.packing not in (*PACKINGS, "auto"):
             raise ValueError(f"packing={self.packing!r} is unknown; choose auto, {', '.join(PACKINGS)}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode={self.mode!r} is unknown; choose {', '.join(MODES)}")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens={self.batch_tokens} is no number of tokens; leave it out for no budget")
 

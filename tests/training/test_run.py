@@ -54,6 +54,23 @@ def test_cross_entropy_alone_trains_and_validates(small_settings: Settings) -> N
     assert evaluations(figures, "loss_scores") == {1: 0.0, 2: 0.0}
 
 
+def test_a_judge_of_independent_attributes(small_settings: Settings) -> None:
+    settings = small_settings(
+        "--mode", "independent", "--per_device_train_batch_size", "12", "--learning_rate", "0.02"
+    )
+    figures = train_judge(settings)
+    losses = [line["loss"] for line in figures["log"] if "loss" in line]
+    assert losses[-1] < losses[0] - 0.3
+    # Each of 24 to 30 rows is one for each of its two or three ratings, and a row's ratings share its prompt.
+    assert figures["rows"]["train"] > 60
+    assert figures["tokens"]["computed"] < 0.3 * figures["tokens"]["logical"]
+    judge = Judge.load(str(settings.training.output_dir))
+    assert judge.mode == "independent"
+    [judgment] = judge.score(["Hello?"], ["Hello!"])
+    assert tuple(judgment.attributes) == judge.rubric.keys
+    assert max(d.outside_mass for d in judgment.attributes.values()) < 0.9
+
+
 def test_killed_between_the_last_checkpoint_and_the_judge(small_settings: Settings) -> None:
     settings = small_settings()
     folder = Path(str(settings.training.output_dir))
