@@ -148,7 +148,7 @@ def run(repo, save_tiny_judge, tiny_tokenizer, tmp_path_factory):
         options = ["--judge", judge, "--engine", "transformers", "--batch-size", "5", "--output", folder / "out"]
         options = options if "--scores" not in arguments else []
         return subprocess.run(
-            [*map(str, [*command, *options, *arguments])], capture_output=True, text=True, cwd=repo, timeout=240
+            [*map(str, [*command, *options, *arguments])], capture_output=True, text=True, cwd=repo, timeout=600
         )
 
     run.folder = folder

@@ -44,7 +44,7 @@ def test_the_row_of_a_data_set_says_where_it_comes_from(name: str) -> None:
 def run(folder: Path, script: str, *arguments: str | Path) -> list[dict[str, Any]]:
     """Run a script in a folder; its rows of training."""
     command = [sys.executable, REPO / "data_prep" / script, *arguments, "--validation-fraction", "0"]
-    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     output = folder / arguments[list(arguments).index("--output") + 1]
     return [json.loads(line) for line in (output / "train.jsonl").read_text("utf-8").splitlines()]

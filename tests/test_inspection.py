@@ -117,7 +117,7 @@ def run(repo: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run_script(*args: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(repo / "data_prep" / "inspect_data.py"), *map(str, args)]
         env = {**os.environ, "PYTHONPATH": str(repo)}
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
 
     return run_script
 

@@ -29,7 +29,7 @@ def test_bash_reads_them(repo: Path) -> None:
     files = [file for file in sorted((repo / "train/launch").iterdir()) if file.name != "hostfile"]
     assert [file.name for file in files] == ["slurm.sbatch", "torchrun.sh"]
     for file in files:
-        done = subprocess.run(["bash", "-n", str(file)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-n", str(file)], capture_output=True, text=True, timeout=600)
         assert (done.returncode, done.stderr) == (0, "")
         assert os.access(file, os.X_OK)
 
@@ -70,7 +70,7 @@ def test_a_job_starts_train_py_on_each_machine(repo: Path, tmp_path: Path) -> No
     given = {"SLURM_JOB_NODELIST": "node-[3-4]", "SLURM_NNODES": "2", "SLURM_GPUS_PER_NODE": "8", "SLURM_JOB_ID": "77"}
     environment = {**os.environ, **given, "SHOWN": str(shown), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     job = ["train/launch/slurm.sbatch", "--config", "a.yaml", "--seed", "3"]
-    done = subprocess.run(job, cwd=clone, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(job, cwd=clone, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     words = shown.read_text("utf-8").split()
     script = words.index("train/train.py")

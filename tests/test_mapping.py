@@ -552,7 +552,7 @@ def test_the_script_reads_a_file_by_its_mapping(write: Write, repo: Path, tmp_pa
     command = [sys.executable, str(repo / "data_prep" / "prepare.py"), "--mapping", "my.yaml", "--input", "raw.jsonl"]
     command += ["--output", "out", "--validation-fraction", "0"]
     environment = {**os.environ, "PYTHONPATH": str(repo), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(
         "my from raw.jsonl: 7 records, 6 accepted, 1 refused\nrefused: rating_out_of_range 1\n"

@@ -47,7 +47,7 @@ def run(command: Callable[..., dict[str, Any]]) -> Run:
     """`run(script, *args)`: run it to its end."""
 
     def run_script(script: str, *args: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(**command(script, *args), capture_output=True, text=True, timeout=120)
+        return subprocess.run(**command(script, *args), capture_output=True, text=True, timeout=600)
 
     return run_script
 

@@ -57,7 +57,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[2:
 def loaded_by(module: str, packages: tuple[str, ...]) -> list[str]:
     """Those of `packages` that are loaded after importing `module` in a fresh interpreter."""
     command = [sys.executable, "-W", "ignore", "-c", PROBE, module, *packages]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()[-1].split()
 
@@ -115,7 +115,7 @@ def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names of the files in the wheel, built without a network."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    result = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
     (path,) = folder.glob("rmkit-*.whl")
     with zipfile.ZipFile(path) as archive:

@@ -489,7 +489,7 @@ def test_a_killed_worker_is_named(raw: Path, tmp_path: Path, repo: Path) -> None
         env={**os.environ, "PYTHONPATH": str(repo)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert "a worker process was killed, perhaps for want of memory; try fewer workers" in done.stdout
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -516,6 +516,6 @@ def test_workers_do_not_hear_of_ctrl_c_while_they_start(raw: Path, tmp_path: Pat
         env={**os.environ, "PYTHONPATH": str(repo)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -38,7 +38,7 @@ def run(repo: Path, tmp_path: Path) -> Run:
             env={**os.environ, "PYTHONPATH": str(repo), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     return run_script

@@ -241,7 +241,7 @@ def test_it_is_the_same_after_pickling_in_a_process_of_its_own(judge_folder: Pat
     assert reward._judge is not None
     assert len(pickle.dumps(reward)) < 2000  # the loaded judge stays here
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        there = pool.submit(reward, **call).result(timeout=120)
+        there = pool.submit(reward, **call).result(timeout=600)
     assert there == [pytest.approx(rewards[0], abs=1e-6), None]
     assert pickle.loads(pickle.dumps(reward)).__name__ == "judge_reward_helpfulness"
 

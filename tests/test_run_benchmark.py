@@ -15,7 +15,7 @@ def run(repo):
 
     def run(*arguments):
         command = [sys.executable, str(repo / "evaluate/run_benchmark.py"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=600)
 
     return run
 
@@ -86,7 +86,7 @@ def test_no_engine_and_no_torch(repo, write_scoring, tmp_path):
         "except SystemExit as end:\n    assert end.code == 0\n"
         "print('LOADED', sorted({'torch', 'transformers', 'vllm', 'trl'} & set(sys.modules)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repo, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=repo, timeout=600)
     assert "LOADED []" in done.stdout, done.stdout + done.stderr
 
 

@@ -43,7 +43,7 @@ def run(start):
 
     def run(script, *arguments):
         process = start(script, *arguments)
-        stdout, stderr = process.communicate(timeout=240)
+        stdout, stderr = process.communicate(timeout=600)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run
@@ -395,7 +395,7 @@ def test_full_disk_is_an_error_message(repo, options, tmp_path):
         cwd=repo,
         env={**os.environ, **ENVIRONMENT},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "score_pairs: [Errno 27] File too large"

@@ -56,7 +56,7 @@ def test_what_can_not_be_fitted_is_refused(write_scoring, write_rated, tmp_path)
 def test_scoring_applies_it_when_told_to(repo, save_tiny_judge, tiny_tokenizer, tmp_path):
     def run(script, *arguments):
         command = [sys.executable, f"evaluate/{script}", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=240)
+        return subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=600)
 
     rubric = Rubric("one", (Attribute("quality", "Quality"),))
     judge = save_tiny_judge(tmp_path / "judge", tiny_tokenizer("split_digits"), rubric)

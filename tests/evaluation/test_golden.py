@@ -21,7 +21,7 @@ def run(repo):
 
     def run(benchmark, folder):
         command = [sys.executable, "evaluate/run_benchmark.py", "--benchmark", benchmark, "--scores", str(folder)]
-        done = subprocess.run([*command, "--resamples", "50"], capture_output=True, text=True, cwd=repo, timeout=120)
+        done = subprocess.run([*command, "--resamples", "50"], capture_output=True, text=True, cwd=repo, timeout=600)
         assert done.returncode == 0, done.stderr
         return json.loads((folder / "results.json").read_text("utf-8"))
 

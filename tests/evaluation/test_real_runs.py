@@ -39,7 +39,7 @@ def reports(repo, save_tiny_judge, tiny_tokenizer, tmp_path_factory):
         "    except SystemExit as end:\n        assert end.code == 0, arguments\n"
     )
     command = [sys.executable, "-c", code, json.dumps(commands)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=600)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -78,7 +78,7 @@ def test_a_judge_is_scored_and_compared_with_other_scores(reports, repo):
     folders = ["--output", reports / "again", "--scores", reports / "other"]
     options = ["--benchmark", "judge_bench", "--resamples", 20, *judge, *folders]
     command = [sys.executable, "evaluate/run_benchmark.py", *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=600)
     assert done.returncode == 0, done.stderr
     (comparison,) = json.loads((reports / "again/results.json").read_text("utf-8"))["comparisons"]
     assert (comparison["first"], comparison["second"]) == ("judge (again)", "judge (other)")

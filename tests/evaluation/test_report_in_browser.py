@@ -51,7 +51,7 @@ def chromium():
             program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
             "--allow-file-access-from-files", "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}",
         ]  # fmt: skip
-        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=180)
+        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
         assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
         return done.stdout

@@ -228,7 +228,7 @@ def test_a_killed_experiment_goes_on_without_doing_anything_twice(repo: Path, mo
         process.wait()
     kept = log.read_bytes()[: log.read_bytes().rfind(b"\n") + 1]
     log.write_bytes(kept + b'{"spelling": "who')
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
     there = kept.count(b"\n")
     assert f"{there} were there, 0 diverged" in done.stdout
@@ -271,7 +271,7 @@ def test_wrong_calls_say_what_is_wrong(
         env={**os.environ, "PYTHONPATH": str(repo)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == code
     assert message in done.stderr
