@@ -162,6 +162,11 @@ def find_obstacle(config: PreTrainedConfig, attention: str, max_length: int) -> 
     window = getattr(text, "sliding_window", None)
     if window and window < max_length and getattr(text, "use_sliding_window", True):
         return f"it attends within a window of {window} tokens, and rows may have {max_length}"
+    chunk = getattr(text, "attention_chunk_size", None)
+    if chunk and chunk < max_length:
+        return f"it attends within chunks of {chunk} tokens, and rows may have {max_length}"
+    if getattr(text, "attn_temperature_tuning", False):
+        return "it scales attention by a token's place in the batch, and a tree's places are not its positions"
     try:
         difference = _try_tree(_shrink(text))
     except Exception as error:  # noqa: BLE001 - any class of model, any way to refuse

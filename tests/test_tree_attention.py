@@ -131,6 +131,11 @@ def test_models_that_can_not_say_why() -> None:
     stretched = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0, "original_max_position_embeddings": 64}
     llama = AutoConfig.for_model("llama", rope_parameters=stretched)
     assert "longest sequence" in str(find_obstacle(llama, "sdpa", 1024))
+    # Both show beyond 8,192 tokens only, which no trial of a small model reaches.
+    llama4 = AutoConfig.for_model("llama4_text", attn_temperature_tuning=False, attention_chunk_size=512)
+    assert "chunks of 512" in str(find_obstacle(llama4, "sdpa", 513))
+    llama4 = AutoConfig.for_model("llama4_text")
+    assert "place in the batch" in str(find_obstacle(llama4, "sdpa", 1024))
 
 
 def test_a_window_that_would_cut_a_sequence_is_refused() -> None:
