@@ -95,6 +95,27 @@ def test_a_loaded_judge_brings_its_rubric_to_both_engines(judges: dict[str, Judg
     assert_they_agree(judges, judges["vllm"].encoder)
 
 
+def test_both_engines_read_attributes_independently_alike(
+    judges: dict[str, Judge], tiny_tokenizer: Callable[..., Any]
+) -> None:
+    encoder = JudgeEncoder(tiny_tokenizer("split_digits"), load_rubric("helpsteer"))
+    conversations, responses = ["Hi", "Hi", "List 2 words."], ["Hello.", "Helpfulness: 5", "14 lists"]
+    rubrics = [None, scale(1, 100), None]  # one row brings its own
+    ours, theirs, behind_others = (
+        Judge(encoder, judges[name].engine, mode=mode).score(conversations, responses, rubrics=rubrics)
+        for name, mode in (("transformers", "independent"), ("vllm", "independent"), ("vllm", "sequential"))
+    )
+    for a, b, other in zip(ours, theirs, behind_others, strict=True):
+        assert a.error is None and b.error is None
+        assert tuple(a.attributes) == tuple(b.attributes)
+        for key, distribution in a.attributes.items():
+            np.testing.assert_allclose(b.attributes[key].probabilities, distribution.probabilities, atol=1e-3)
+            assert b.attributes[key].outside_mass == pytest.approx(distribution.outside_mass, abs=1e-3)
+        last = tuple(b.attributes)[-1]
+        apart = np.subtract(b.attributes[last].probabilities, other.attributes[last].probabilities)
+        assert np.abs(apart).max() > 2e-3
+
+
 def test_both_engines_know_the_same_limits(judges: dict[str, Judge]) -> None:
     assert judges["vllm"].max_length == judges["transformers"].max_length == MAX_LENGTH
     assert judges["vllm"].engine.vocab_size == judges["transformers"].engine.vocab_size
