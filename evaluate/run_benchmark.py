@@ -43,6 +43,9 @@ Of RM-Bench and PPE correctness no commit on the hub is known here: name raw fil
 Ties count 0.5 in one column (1/k where k responses share the top) and 0 in the other. A pair without a verdict (a
 side failed or was not scored) counts as wrong in both and stands under "errors". The same scores and seed give the
 same figures.
+
+exit status: 0; with --judge, 3 if some responses could not be judged, 1 if none could; 1 for an error; 130 if stopped
+from the keyboard
 """
 
 
@@ -172,11 +175,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score if a judge is given, read scores, compute, write the report, print the table; returns the status."""
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    status = 0
     try:
         rated = arguments.benchmark == RATINGS
         if arguments.judge is not None:
             kind: InputKind = "responses" if rated else "pairs"
-            score_with_options(arguments, kind, prepare_pairs(arguments), arguments.output)
+            status = score_with_options(arguments, kind, prepare_pairs(arguments), arguments.output).exit_status
         results = evaluate_rated(arguments) if rated else evaluate_pairs(arguments)
         paths = write_report(results, arguments.output or arguments.scores[0])
     except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:
@@ -187,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(render_markdown(results))
     print("\n".join(str(path) for path in paths))
-    return 0
+    return status
 
 
 if __name__ == "__main__":
