@@ -277,9 +277,12 @@ class JudgeTrainer(ScoreLossMixin):
         return output
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether this is the best evaluation so far; not where the figure is undefined."""
+        """Whether this is the best evaluation so far, of which a checkpoint is saved; not where it is undefined."""
         name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
         if self.validate is not None and self.args.metric_for_best_model and name not in metrics:
             logger.warning("step %d: %s is undefined, so this is not the best", self.state.global_step, name)
             return False
-        return super()._determine_best_metric(metrics, trial)
+        is_best = super()._determine_best_metric(metrics, trial)
+        # Where evaluations come more often than checkpoints, Trainer would export another one than the best.
+        self.control.should_save |= is_best and self.args.load_best_model_at_end
+        return is_best

@@ -48,6 +48,15 @@ def test_the_checkpoint_with_the_best_figure_is_exported(small_settings: Setting
     assert by_step[int(figures["best_checkpoint"].removeprefix("checkpoint-"))] == best
 
 
+def test_the_best_is_saved_and_exported_also_between_two_checkpoints(small_settings: Settings) -> None:
+    figures = train_judge(small_settings("--eval_steps", "1", "--save_steps", "4", "--learning_rate", "0.1"))
+    by_step = evaluations(figures, "eval_loss")
+    best = min(by_step, key=lambda step: by_step[step])
+    assert best not in (4, 6), by_step  # where a checkpoint is saved in any case
+    assert figures["best_checkpoint"] == f"checkpoint-{best}"
+    assert figures["metrics"]["eval_loss"] == pytest.approx(by_step[best], abs=1e-6)
+
+
 def test_cross_entropy_alone_trains_and_validates(small_settings: Settings) -> None:
     figures = train_judge(small_settings("--loss", "ce", "--max_steps", "2"))
     assert figures["metrics"]["eval_loss"] == pytest.approx(evaluations(figures, "eval_loss")[2], abs=1e-6)
