@@ -52,7 +52,7 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
             f"the model {path} can't be loaded: {len(missing)} weights of its config are not in its safetensors, such "
             f"as {missing[0]}; the files are incomplete or do not belong together: copy or train the model anew"
         )
-    obstacle = find_obstacle(model.config, str(model.config._attn_implementation), _context_length(model))
+    obstacle = find_obstacle(model.config, str(model.config._attn_implementation), context_length(model.config))
     if obstacle is None:
         use_tree_attention(model)
     else:
@@ -63,9 +63,9 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
         raise JudgeError(f"the model {path} can't be put on device {device!r}: {error}") from error
 
 
-def _context_length(model: nn.Module) -> int:
-    config = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    return int(getattr(config, "max_position_embeddings", 0) or 2**31)
+def context_length(config: Any) -> int:
+    """Most tokens of a sequence that a model of transformers with this config takes; 2**31 where it does not say."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
 
 
 @contextmanager
@@ -101,7 +101,7 @@ class TransformersEngine:
     def __init__(self, model: nn.Module, batch_tokens: int = 16_384, max_length: int | None = None) -> None:
         self.model = model
         self.batch_tokens = batch_tokens
-        longest = _context_length(model)
+        longest = context_length(model.config)
         self.max_length = min(max_length or longest, longest)
         self.vocab_size = int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
 

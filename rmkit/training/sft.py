@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from rmkit.engines.transformers import context_length
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.rubric import Rubric
@@ -53,7 +54,8 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
 
     Args:
         model: A model, or the folder or hub id of one, as for SFTTrainer.
-        args: Its config; `max_length` is the most tokens of a row, and longer rows are left out and counted.
+        args: Its config; `max_length`, or the model's context where that is less, is the most tokens of a row; longer
+            rows are left out and counted.
         train_dataset: Rows as `data_prep/prepare.py` writes them, or examples that are encoded already.
         eval_dataset: The same, to validate on.
         processing_class: The tokenizer.
@@ -89,7 +91,8 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
         self.encoder = None if rubric is None else JudgeEncoder(processing_class, rubric)
         self._items: list[Example | tuple[Example, ...]] = []
         self._loss_for_items = loss_settings
-        self._max_length: int | None = args.max_length
+        longest = context_length(AutoConfig.from_pretrained(model) if isinstance(model, str) else model.config)
+        self._max_length = min(args.max_length or longest, longest)
         args.remove_unused_columns = False
         args.dataset_kwargs = {"skip_prepare_dataset": True}
         pad_id = processing_class.pad_token_id

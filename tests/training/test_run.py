@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save_file
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from rmkit.errors import DataError, JudgeError, TokenizerError
 from rmkit.judge import Judge
@@ -211,6 +212,21 @@ def test_rows_that_are_too_long_are_counted(small_settings: Settings) -> None:
     lengths = figures["rows"]["train"]
     with pytest.raises(DataError, match=rf"no row is left to encode train: {lengths} are longer than max_length=60"):
         train_judge(small_settings("--max_length", "60", "--output_dir", "unused"))
+
+
+def test_rows_are_kept_within_the_context_of_the_model(
+    small_settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """GPT-2 has no position behind its last one; others would learn what their judge then refuses to read."""
+    model = tmp_path / "gpt2"
+    shutil.copytree(small_settings().model.model, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    sizes = {"n_positions": 320, "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
+    GPT2LMHeadModel(GPT2Config(**sizes, eos_token_id=tokenizer.eos_token_id)).save_pretrained(model)
+    figures = train_judge(small_settings("--model", str(model), "--max_steps", "2", "--packing", "none"))
+    assert figures["skipped"]["train"]["too_long"] > 0
+    assert "max_length=2048 is more than the model takes; it is lowered to 320 tokens" in caplog.text
+    assert Judge.load(tmp_path / "judge").max_length == 320
 
 
 @pytest.mark.parametrize("metric", ["eval_accuracy", "eval_mae_politeness", "eval_pairs"])
