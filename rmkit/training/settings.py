@@ -22,6 +22,7 @@ from rmkit.training.dry_run_options import ALONE, DryRun, DryRunArguments, leave
 from rmkit.training.early_stop import check_early_stop
 from rmkit.training.figures import AGREEMENT, CHOOSING, is_better_higher
 from rmkit.training.layout import PACKINGS
+from rmkit.training.refused_options import check_options
 from rmkit.training.reporting import choose_reports
 from rmkit.yaml_files import read_yaml
 
@@ -206,8 +207,10 @@ class JudgeTrainingArguments(TrainingArguments):
         """Say which figures are better when higher (transformers takes all but a loss for such); other defaults.
 
         Raises:
-            ValueError: For early stopping that can't work, or a tracker that is not there.
+            ValueError: For early stopping that can't work, a tracker that is not there, or an option of transformers
+                that has no meaning for a judge.
         """
+        check_options(self)
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu  # torch warns where it can't
         if self.disable_tqdm is None:  # no bars where nobody looks
             self.disable_tqdm = not sys.stderr.isatty()

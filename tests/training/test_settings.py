@@ -87,6 +87,10 @@ def test_the_file_may_come_last_or_with_an_equals_sign(needed: list[str], tmp_pa
             "report_to: [tensorboard, tensorbord]\n",
             r"report_to='tensorbord' is unknown; choose all, none, .*tensorboard",
         ),
+        ("label_smoothing_factor: 0.1\n", r"label_smoothing_factor=0.1 .*; loss: label_smoothing smooths over scores"),
+        ("train_sampling_strategy: group_by_length\n", r"train_sampling_strategy='group_by_length' .* batch_tokens"),
+        ("bf16_full_eval: true\n", r"bf16_full_eval=True has no place here: it would round the weights"),
+        ("validation_rows: -1\n", r"validation_rows=-1 is no number of rows; 0 scores none"),
         ("early_stopping_patience: 0\n", r"early_stopping_patience=0 and .*: give a number of evaluations, 1 or more"),
         ("early_stopping_threshold: 0.1\n", r"threshold=0.1 does nothing without early_stopping_patience"),
         (
