@@ -103,8 +103,7 @@ def describe_run(settings: TrainingSettings, dry_run: DryRun, shapes: Path, colo
 def _find_shape(settings: TrainingSettings, shapes: Path) -> ModelShape:
     model = settings.model
     config, source = find_config(model.model, shapes, model.revision)
-    names = model.lora_target_modules
-    targets = names if names == "all-linear" else [name.strip() for name in names.split(",")]
+    targets = choose_targets(model.lora_target_modules)
     return measure_shape(config, source, model.lora_r if model.lora else 0, targets, model.load_in_4bit)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from rmkit.errors import JudgeError
+from rmkit.training.adapters import check_targets
 
 _VARIANTS = ("-Instruct", "-Base")  # of one shape
 _ADAPTER = "lora_"  # in the names of peft's parameters
@@ -159,7 +160,8 @@ def measure_shape(
     """The parameters that a config gives, with LoRA adapters where a rank is given, and a base in 4 bits if it packs.
 
     Raises:
-        ValueError: If it is the config of no causal language model, or peft finds no module for the adapters.
+        JudgeError: If an adapter's target names no module.
+        ValueError: If it is the config of no causal language model.
     """
     with torch.device("meta"):
         model: nn.Module = AutoModelForCausalLM.from_config(
@@ -168,6 +170,7 @@ def measure_shape(
         if lora_rank:
             from peft import LoraConfig, get_peft_model  # noqa: PLC0415 (only where LoRA is used)
 
+            check_targets(model, targets)
             model = get_peft_model(model, LoraConfig(r=lora_rank, target_modules=targets, task_type="CAUSAL_LM"))  # type: ignore[arg-type]
         linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)} if packs else set()
         head = model.get_output_embeddings()  # type: ignore[operator]

@@ -28,6 +28,7 @@ from rmkit.row_files import find_rows, read_rows
 from rmkit.row_rendering import ROW_NAMES
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
+from rmkit.training.adapters import add_adapters
 from rmkit.training.batches import ConversationOrder, TokenBatches
 from rmkit.training.checkpoints import agree_on_checkpoint
 from rmkit.training.collation import JudgeCollator
@@ -195,8 +196,8 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
     `args` must exist already: under ZeRO-3 that is what splits the weights while they are loaded.
 
     Raises:
-        JudgeError: If the model can't be loaded, for example because it has no safetensors.
-        ValueError: If adapters are asked for and peft finds no module for them.
+        JudgeError: If the model can't be loaded, for example because it has no safetensors, or can't have the adapters
+            that were asked for.
     """
     if is_deepspeed_zero3_enabled():
         import deepspeed  # noqa: PLC0415 (only where it is used)
@@ -226,21 +227,10 @@ def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn
         )
     if not settings.lora:
         return model
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 (only where LoRA is used)
-
-    names = settings.lora_target_modules
-    targets = names if names == "all-linear" else [name.strip() for name in names.split(",")]
     if args.gradient_checkpointing:
         model.enable_input_require_grads()
-    lora = LoraConfig(
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
     set_seed(args.seed)  # Trainer does so as well, but after the adapters are drawn
-    return get_peft_model(model, lora)
+    return add_adapters(model, settings)
 
 
 def _push(folder: Path, repo: str | None, args: JudgeTrainingArguments) -> str | None:

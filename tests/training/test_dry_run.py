@@ -95,6 +95,22 @@ def test_rows_that_no_length_takes_are_refused(small_settings: Callable[..., Tra
             report(small_settings("--dry_run", "true", "--max_length", "50", *model))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--attribute_weights", '{"helpfulnes": 2}'), r"attribute_weights names 'helpfulnes', .* 'helpfulness'\?"),
+        (("--metric_for_best_model", "eval_f1"), r"metric_for_best_model='f1' is none that the validation rows give"),
+        (("--dtype", "float23"), r"dtype='float23' is unknown"),
+        (("--load_in_4bit", "true"), r"4-bit weights can't be trained, only adapters on them"),
+    ],
+)
+def test_what_the_run_would_refuse_is_refused(
+    small_settings: Callable[..., TrainingSettings], options: Sequence[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        report(small_settings(*options, "--dry_run", "true"))
+
+
 def test_lora_offload_and_four_bits_are_counted(small_settings: Callable[..., TrainingSettings]) -> None:
     offload = ("--deepspeed", "train/deepspeed/zero3_offload.json", "--bf16", "true", "--num_gpus", "4")
     large = ("--dry_run", "true", "--model", "Qwen/Qwen3-32B", "--use_cpu", "false")

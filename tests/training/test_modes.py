@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rmkit.errors import DataError
+from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
 from rmkit.training.modes import check_mode
 from rmkit.training.run import load_trainable, train_judge
@@ -121,3 +121,17 @@ def test_adapters_on_a_base_in_4_bits_are_merged_into_the_whole_one(
         a, b = (adapter[f"base_model.model.{name.removesuffix('.weight')}.lora_{side}.weight"] for side in "AB")
         assert torch.allclose(merged[name], base[name] + 32 / 4 * b @ a, atol=1e-5)
     assert Judge.load(folder).score(["Hello?"], ["Hello!"])[0].error is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--lora_target_modules", "q_proj, v_prj"), r"lora_target_modules names 'v_prj', .*; it has .*v_proj"),
+        (("--lora_r", "0"), r"can't have such adapters: .*positive"),
+    ],
+)
+def test_adapters_that_can_not_be_are_refused(
+    small_settings: Settings, options: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(JudgeError, match=message):
+        train_judge(small_settings("--lora", "true", *options))
