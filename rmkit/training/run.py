@@ -36,7 +36,14 @@ from rmkit.training.context import keep_within_context, read_config
 from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.disk import full_disk_explained
 from rmkit.training.early_stop import build_early_stop
-from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, count_comparisons, part_rows
+from rmkit.training.examples import (
+    Example,
+    ExampleDataset,
+    GroupedExamples,
+    check_weights,
+    count_comparisons,
+    part_rows,
+)
 from rmkit.training.export import save_judge, save_weights
 from rmkit.training.export_check import choose_bound, publish_export, score_rows, stage_export
 from rmkit.training.hub import open_repo, push_judge
@@ -331,7 +338,11 @@ def batch_items(examples: ExampleDataset, loss: LossSettings, settings: Training
     if settings.data.batch_tokens is None:
         return found
     settings.training.per_device_train_batch_size = 1  # each item is a batch
-    return TokenBatches(examples.examples, settings.data.batch_tokens, packing, settings.training.order_seed)
+    batches = TokenBatches(examples.examples, settings.data.batch_tokens, packing, settings.training.order_seed)
+    lost = _count_comparisons(found, loss) - _count_comparisons(batches, loss)
+    if lost > 0:
+        logger.warning("%d comparisons are lost: their responses do not fit into a batch; raise batch_tokens", lost)
+    return batches
 
 
 def _count_comparisons(items: Items, loss: LossSettings) -> int:

@@ -356,6 +356,42 @@ def test_preferences_alone_teach_which_response_is_better(
     assert all(line["loss_scores"] == 0 for line in figures["log"] if "loss_scores" in line)
 
 
+@pytest.mark.parametrize("lora", ["false", "true"])
+def test_comparisons_make_the_same_steps_however_a_batch_is_split(
+    small_settings: Callable[..., TrainingSettings],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    lora: str,
+) -> None:
+    data, origin = tmp_path / "hellos", {"dataset": "hellos", "source": {}}
+    write_prepared(data, ((row,) for row in hello_rows()[:120]), RATED_FILES, HELLOS, 0, 0.25, origin)
+    options = ["--data", str(data), "--preference_loss", "oprm", "--alpha", "1", "--lora", lora, "--max_steps", "3"]
+    split = ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2"]
+    found = []
+    for name, more in {
+        "whole": [],
+        "split": [*split, "--gradient_checkpointing", "true", "--packing", "none"],
+    }.items():
+        log = train_judge(small_settings(*options, *more, "--output_dir", str(tmp_path / name)))["log"]
+        found.append([(line["loss"], line["loss_preferences"]) for line in log if "loss_preferences" in line])
+    assert len(found[0]) == 3 and any(preferences > 0.01 for _, preferences in found[0])
+    assert torch.tensor(found[0]).sub(torch.tensor(found[1])).abs().max() < 1e-5
+    assert "comparisons are lost" not in caplog.text
+
+
+def test_comparisons_that_no_batch_can_hold_are_told(
+    small_settings: Callable[..., TrainingSettings], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, origin = tmp_path / "hellos", {"dataset": "hellos", "source": {}}
+    rows = [row for row in hello_rows()[:80] if row.derived]
+    write_prepared(data, ((row,) for row in rows), RATED_FILES, HELLOS, 0, 0.25, origin)
+    options = ["--data", str(data), "--preference_loss", "oprm", "--max_steps", "1", "--packing", "separate"]
+    figures = train_judge(small_settings(*options, "--batch_tokens", "300"))
+    pairs = figures["rows"]["train"] // 2
+    assert figures.get("comparisons", 0) < pairs
+    assert f"{pairs - figures.get('comparisons', 0)} comparisons are lost: their responses do not fit" in caplog.text
+
+
 def test_preferences_and_ratings_are_learnt_in_one_run(
     small_settings: Callable[..., TrainingSettings], tmp_path: Path
 ) -> None:
