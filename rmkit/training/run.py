@@ -50,7 +50,7 @@ from rmkit.training.hub import open_repo, push_judge
 from rmkit.training.model_card import write_card
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.reporting import end_reports, place_events
-from rmkit.training.run_record import check_settings, check_unused, write_run, write_settings
+from rmkit.training.run_record import check_settings, check_unused, check_writable, write_run, write_settings
 from rmkit.training.settings import DataArguments, JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, Validation, unwrap
@@ -101,6 +101,8 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     check_mode(settings.model, args, record["deepspeed_config"])
     is_complete = (folder / FILE_NAME).exists()
     checkpoint = None if is_complete else agree_on_checkpoint(folder)
+    if not is_complete:
+        check_writable(folder)
     if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
         check_settings(folder, record)
     else:

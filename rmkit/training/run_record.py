@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import resource
 import subprocess
@@ -39,14 +40,25 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     write_json(folder / SETTINGS_FILE, dict(settings))
 
 
+def check_writable(folder: Path) -> None:
+    """Make sure, before a model is loaded, that a folder can be written to, or made.
+
+    Raises:
+        DataError: If it can't be.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise DataError(f"{place} is a file, not a folder; choose another output_dir")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise DataError(f"{place} can't be written to; choose another output_dir, or see to its rights")
+
+
 def check_unused(folder: Path) -> None:
     """Make sure that a training may write to a folder in which none has got anywhere yet.
 
     Raises:
-        DataError: If it is a file, or its settings are of something else, such as a scoring.
+        DataError: If its settings are of something else, such as a scoring.
     """
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file, not a folder; choose another output_dir")
     path = folder / SETTINGS_FILE
     if path.exists() and "options" not in read_json(path):
         raise DataError(f"{folder}: its {SETTINGS_FILE} is not of a training; choose another output_dir")

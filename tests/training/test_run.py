@@ -240,8 +240,9 @@ def test_an_unknown_metric_is_refused_before_training(small_settings: Settings, 
 def test_a_file_or_the_folder_of_a_scoring_is_left_alone(small_settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("mine", encoding="utf-8")
-    with pytest.raises(DataError, match="is a file"):
-        train_judge(small_settings("--output_dir", str(file)))
+    for folder in (file, file / "judge"):
+        with pytest.raises(DataError, match="file is a file"):
+            train_judge(small_settings("--output_dir", str(folder)))
     (tmp_path / "scores").mkdir()
     write_json(tmp_path / "scores" / "settings.json", {"judge": "tiny"})
     with pytest.raises(DataError, match="not of a training"):
