@@ -20,8 +20,9 @@ from rmkit.training.example_view import show_text, show_tokens
 from rmkit.training.gpus import GPUS
 from rmkit.training.memory import Term, ZeroLayout, read_layout, state_terms
 from rmkit.training.model_shape import ModelShape, find_config, measure_shape
+from rmkit.training.modes import check_anywhere
 from rmkit.training.row_counts import CountedRows, EpochCounts, count_epoch, encode_rows
-from rmkit.training.run import read_rated, read_rubric
+from rmkit.training.run import draw_sample, read_rated, read_rubric
 from rmkit.training.settings import TrainingSettings
 from rmkit.training.step_time import count_operations, step_seconds
 from rmkit.training.token_estimate import CHARACTERS
@@ -52,7 +53,7 @@ def describe_run(settings: TrainingSettings, dry_run: DryRun, shapes: Path, colo
         colour: Whether the reader is a terminal.
 
     Raises:
-        DataError: If the data folder is not complete, or its rows can't be trained on.
+        DataError: If the data folder is not complete, its rows can't be trained on, or settings don't go together.
         JudgeError: If the model's shape is nowhere.
         TokenizerError: If the tokenizer can't be read or can't serve.
     """

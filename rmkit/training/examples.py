@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch.utils.data import Dataset
@@ -132,6 +133,22 @@ def part_rows(rows: Iterable[RatedResponse], rubric: Rubric) -> list[RatedRespon
         for row in rows
         for key, score in (row.rubric or rubric).complete(row.scores).items()
     ]
+
+
+def check_weights(weights: Mapping[str, float], known: Collection[str]) -> None:
+    """Refuse weights of attributes that no row can have.
+
+    Args:
+        weights: By attribute key.
+        known: Keys of all rubrics.
+
+    Raises:
+        DataError: Naming the nearest key that there is.
+    """
+    for key in sorted(weights.keys() - known):
+        nearest = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(sorted(known))}"
+        raise DataError(f"attribute_weights names {key!r}, which no rubric of the data has; {hint}")
 
 
 def name_group(conversation: Conversation) -> str:

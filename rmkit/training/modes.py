@@ -28,24 +28,30 @@ def check_mode(model: ModelArguments, args: TrainingArguments, deepspeed: Mappin
     Raises:
         DataError: Naming the setting, why it can't be, and what to set instead.
     """
-    if model.dtype not in DTYPES:
-        raise DataError(f"dtype={model.dtype!r} is unknown; choose {', '.join(DTYPES)}")
-    if model.load_in_4bit:
-        _check_4bit(model, zero_stage(deepspeed))
+    check_anywhere(model, deepspeed)
+    if model.load_in_4bit and find_spec("bitsandbytes") is None:
+        raise DataError("load_in_4bit needs bitsandbytes, which is not installed: pip install '.[qlora]'")
     if model.attn_implementation.startswith("flash_attention"):
         _check_flash(model, args)
 
 
-def _check_4bit(model: ModelArguments, stage: int) -> None:
+def check_anywhere(model: ModelArguments, deepspeed: Mapping[str, Any] | None) -> None:
+    """Make sure of what does not depend on this machine; a dry run asks no more.
+
+    Raises:
+        DataError: As `check_mode`.
+    """
+    if model.dtype not in DTYPES:
+        raise DataError(f"dtype={model.dtype!r} is unknown; choose {', '.join(DTYPES)}")
+    if not model.load_in_4bit:
+        return
     if not model.lora:
         raise DataError("load_in_4bit: 4-bit weights can't be trained, only adapters on them; set lora: true")
-    if stage == 3:
+    if zero_stage(deepspeed) == 3:
         raise DataError(
             "load_in_4bit: ZeRO-3 would split the packed 4-bit weights; use train/deepspeed/zero2.json, under which "
             "each GPU holds the whole base, at about half a byte a weight"
         )
-    if find_spec("bitsandbytes") is None:
-        raise DataError("load_in_4bit needs bitsandbytes, which is not installed: pip install '.[qlora]'")
 
 
 def _check_flash(model: ModelArguments, args: TrainingArguments) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +52,7 @@ from rmkit.training.run_record import check_settings, check_unused, check_writab
 from rmkit.training.settings import DataArguments, JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, Validation, unwrap
-from rmkit.training.validation_sample import draw_validation
+from rmkit.training.validation_sample import ValidationSample, draw_validation
 from rmkit.tree_attention import find_obstacle, use_tree_attention
 
 logger = logging.getLogger(__name__)
@@ -117,7 +115,6 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     apart = settings.data.mode == "independent"
     fill = settings.data.fill_unrated and not apart
     loss = settings.loss.settings()
-    _check_attributes(loss, rubric, [row for part in rows.values() for row in part])
     score_loss = SCORE_LOSSES.get(loss.loss)
     neighbours = loss.neighbours if score_loss is not None and score_loss.sequences else 0
     datasets = {
@@ -126,12 +123,9 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     }
     if datasets["train"] is None:
         raise DataError(f"{data_folder} has no training rows")
-    if datasets["validation"] is None:
-        _train_without_validation(args)
     if neighbours and not any(example.contrasts for example in datasets["train"].examples):
         raise DataError(f"loss {loss.loss!r} compares numbers of several tokens, and all scores here are one token")
-    sample = draw_validation(data_folder, rubric, rows["train"], rows["validation"], settings.data.validation_rows)
-    _check_metric(args, {"loss", *sample.choosing_figures})
+    sample = draw_sample(settings, rubric, rows)
     repo = open_repo(args)
     model = load_trainable(settings.model, args)
     packing = choose_packing(settings.data.packing, model, settings.model.attn_implementation, max_length)
@@ -273,6 +267,22 @@ def read_rated(folder: Path, name: str) -> list[RatedResponse]:
     return [RatedResponse.from_dict(record, where) for where, record in read_rows(folder, name)]
 
 
+def draw_sample(settings: TrainingSettings, rubric: Rubric, rows: dict[str, list[RatedResponse]]) -> ValidationSample:
+    """What is scored at each evaluation; without validation rows, evaluations are turned off in the settings.
+
+    Raises:
+        DataError: If settings don't go with the rows: weights of attributes, or how the best checkpoint is chosen.
+    """
+    rubrics = [rubric, *(row.rubric for part in rows.values() for row in part if row.rubric is not None)]
+    check_weights(settings.loss.settings().attribute_weights, {key for each in rubrics for key in each.keys})
+    if not rows["validation"]:
+        _train_without_validation(settings.training)
+    folder, most = Path(settings.data.data), settings.data.validation_rows
+    sample = draw_validation(folder, rubric, rows["train"], rows["validation"], most)
+    _check_metric(settings.training, {"loss", *sample.choosing_figures})
+    return sample
+
+
 def _pad_id(tokenizer: PreTrainedTokenizerBase, encoder: JudgeEncoder) -> int:
     return encoder.prompts.end_of_turn_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
@@ -296,17 +306,6 @@ def _group(
         return examples
     derived_only = loss.preference_loss is not None
     return GroupedExamples(examples.examples, derived_only=derived_only, required=required)
-
-
-def _check_attributes(loss: LossSettings, rubric: Rubric, rows: Sequence[RatedResponse]) -> None:
-    """Refuse weights of attributes that no row can have."""
-    if not loss.attribute_weights:
-        return
-    known = {*rubric.keys, *(key for row in rows if row.rubric is not None for key in row.rubric.keys)}
-    for key in sorted(set(loss.attribute_weights) - known):
-        nearest = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(sorted(known))}"
-        raise DataError(f"attribute_weights names {key!r}, which no rubric of the data has; {hint}")
 
 
 def choose_packing(packing: str, model: nn.Module, attention: str, max_length: int) -> str:

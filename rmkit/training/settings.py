@@ -77,7 +77,7 @@ class DataArguments:
         """Do nothing for options that exist.
 
         Raises:
-            ValueError: For an unknown packing, or a budget of no tokens.
+            ValueError: For an unknown packing or mode, a budget of no tokens, or a negative number of rows.
         """
         if self.packing not in (*PACKINGS, "auto"):
             raise ValueError(f"packing={self.packing!r} is unknown; choose auto, {', '.join(PACKINGS)}")
@@ -85,6 +85,8 @@ class DataArguments:
             raise ValueError(f"mode={self.mode!r} is unknown; choose {', '.join(MODES)}")
         if self.batch_tokens is not None and self.batch_tokens < 1:
             raise ValueError(f"batch_tokens={self.batch_tokens} is no number of tokens; leave it out for no budget")
+        if self.validation_rows < 0:
+            raise ValueError(f"validation_rows={self.validation_rows} is no number of rows; 0 scores none")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.collation import JudgeCollator
-from rmkit.training.examples import Example, ExampleDataset, GroupedExamples
+from rmkit.training.examples import Example, ExampleDataset, GroupedExamples, check_weights
 from rmkit.training.trainer import ScoreLossMixin
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
     Raises:
         ValueError: For an option that has no meaning here, a row without `rubric`, or a mixture-of-experts model
             that is told to balance its router.
-        DataError: If no row is left.
+        DataError: If no row is left, or an attribute is weighed that no row has.
         TokenizerError: If the tokenizer can't tell the rubric's scores apart.
     """
 
@@ -118,9 +118,13 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
         """A data set of columns, which TRL asks for, that names items of this trainer."""
         examples = rows if isinstance(rows, ExampleDataset) else self._encode(rows, name)
         loss = self._loss_for_items
+        rated = {position.key for example in examples.examples for position in example.positions}
+        check_weights(loss.attribute_weights, rated.union(() if self.encoder is None else self.encoder.rubric.keys))
         items: Iterable[Example | tuple[Example, ...]] = examples.examples
         if loss.preference_loss is not None or (loss.loss != "ce" and SCORE_LOSSES[loss.loss].pairwise):
-            items = GroupedExamples(examples.examples, derived_only=loss.preference_loss is not None).groups
+            derived_only = loss.preference_loss is not None
+            required = name == "train" or not derived_only  # ratings alone can be validated on
+            items = GroupedExamples(examples.examples, derived_only=derived_only, required=required).groups
         first = len(self._items)
         self._items += items
         return Dataset.from_dict({"item": range(first, len(self._items))})

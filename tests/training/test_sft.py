@@ -195,6 +195,11 @@ def test_arguments_that_have_no_meaning_are_refused(build: Callable[..., JudgeSF
         build(**{name: print})
 
 
+def test_weights_of_attributes_that_there_are_not_are_refused(build: Callable[..., JudgeSFTTrainer]) -> None:
+    with pytest.raises(DataError, match=r"attribute_weights names 'helpfulnes', .* did you mean 'helpfulness'\?"):
+        build(loss_settings=LossSettings(attribute_weights={"helpfulnes": 2.0}))
+
+
 def test_rows_need_a_rubric(build: Callable[..., JudgeSFTTrainer]) -> None:
     with pytest.raises(
         ValueError, match=r"rows need the rubric that they were rated by: JudgeSFTTrainer\(rubric=...\)"
