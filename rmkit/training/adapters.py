@@ -35,7 +35,7 @@ def add_adapters(model: PreTrainedModel, settings: ModelArguments) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, lora)  # type: ignore[return-value]
+        return get_peft_model(model, lora)
     except ValueError as error:
         raise JudgeError(f"the model {settings.model} can't have such adapters: {error}") from error
 

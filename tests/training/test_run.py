@@ -14,12 +14,14 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from rmkit.errors import DataError, JudgeError, TokenizerError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
+from rmkit.judge_encoder import JudgeEncoder
 from rmkit.manifest import read_json, write_json
 from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse
 from rmkit.training.checkpoints import find_checkpoint
-from rmkit.training.run import train_judge
+from rmkit.training.examples import ExampleDataset
+from rmkit.training.run import read_rubric, train_judge
 from rmkit.training.settings import TrainingSettings
 
 Settings = Callable[..., TrainingSettings]
@@ -50,9 +52,10 @@ def test_the_checkpoint_with_the_best_figure_is_exported(small_settings: Setting
 
 
 def test_the_best_is_saved_and_exported_also_between_two_checkpoints(small_settings: Settings) -> None:
-    figures = train_judge(small_settings("--eval_steps", "1", "--save_steps", "4", "--learning_rate", "0.1"))
+    upside_down = ("--metric_for_best_model", "eval_loss", "--greater_is_better", "true")  # so the first is the best
+    figures = train_judge(small_settings("--eval_steps", "1", "--save_steps", "4", *upside_down))
     by_step = evaluations(figures, "eval_loss")
-    best = min(by_step, key=lambda step: by_step[step])
+    best = max(by_step, key=lambda step: by_step[step])
     assert best not in (4, 6), by_step  # where a checkpoint is saved in any case
     assert figures["best_checkpoint"] == f"checkpoint-{best}"
     assert figures["metrics"]["eval_loss"] == pytest.approx(by_step[best], abs=1e-6)
@@ -215,18 +218,20 @@ def test_rows_that_are_too_long_are_counted(small_settings: Settings) -> None:
 
 
 def test_rows_are_kept_within_the_context_of_the_model(
-    small_settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small_settings: Settings, small_rows: list[RatedResponse], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """GPT-2 has no position behind its last one; others would learn what their judge then refuses to read."""
     model = tmp_path / "gpt2"
     shutil.copytree(small_settings().model.model, model)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    sizes = {"n_positions": 320, "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
+    encoder = JudgeEncoder(tokenizer, read_rubric(Path(small_settings().data.data)))
+    middle = sorted(len(example.token_ids) for example in ExampleDataset(encoder, small_rows).examples)[20]
+    sizes = {"n_positions": middle, "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": len(tokenizer)}
     GPT2LMHeadModel(GPT2Config(**sizes, eos_token_id=tokenizer.eos_token_id)).save_pretrained(model)
     figures = train_judge(small_settings("--model", str(model), "--max_steps", "2", "--packing", "none"))
     assert figures["skipped"]["train"]["too_long"] > 0
-    assert "max_length=2048 is more than the model takes; it is lowered to 320 tokens" in caplog.text
-    assert Judge.load(tmp_path / "judge").max_length == 320
+    assert f"max_length=2048 is more than the model takes; it is lowered to {middle} tokens" in caplog.text
+    assert Judge.load(tmp_path / "judge").max_length == middle
 
 
 @pytest.mark.parametrize("metric", ["eval_accuracy", "eval_mae_politeness", "eval_pairs"])
