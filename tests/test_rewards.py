@@ -213,11 +213,11 @@ def test_columns_of_another_kind_fail_their_row_only(judge: Judge) -> None:
 
 
 class CountingEngine(TransformersEngine):
-    """Knows which prompts it was asked about."""
+    """Knows how many responses it was asked about."""
 
-    def logprobs(self, queries: Any) -> list[np.ndarray]:
-        self.asked = getattr(self, "asked", 0) + len(queries)
-        return super().logprobs(queries)
+    def follow(self, readings: Any) -> None:
+        self.asked = getattr(self, "asked", 0) + len(readings)
+        super().follow(readings)
 
 
 def test_equal_completions_are_judged_once(judge: Judge, judge_folder: Path) -> None:
@@ -229,8 +229,8 @@ def test_equal_completions_are_judged_once(judge: Judge, judge_folder: Path) -> 
     once, (reward,) = asked(["Fine."], ["Sort."])
     chat = [{"role": "user", "content": "Sort."}]
     again, rewards = asked(["Fine.", [{"role": "assistant", "content": "Fine."}], "Fine."], ["Sort.", chat, "Sort."])
-    assert again == once and rewards == [reward] * 3
-    assert asked(["Fine.", "Fine."], ["Sort.", "Count."])[0] > once
+    assert again == once == 1 and rewards == [reward] * 3
+    assert asked(["Fine.", "Fine."], ["Sort.", "Count."])[0] == 2
 
 
 def test_it_is_the_same_after_pickling_in_a_process_of_its_own(judge_folder: Path) -> None:

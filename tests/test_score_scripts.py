@@ -242,7 +242,6 @@ def test_benchmark_with_a_judge(run, options, uninterrupted, tmp_path):
     ("arguments", "message"),
     [
         ([], "name the folder with the --scores, or a --judge"),
-        (["--scores", "x", "--judge", "y", "--input", "z", "--output", "o"], "and no --scores"),
         (["--judge", "y", "--input", "z"], "--judge needs --output"),
         (["--judge", "y", "--output", "o"], "--judge with --benchmark pairs needs --input"),
         (["--scores", "x", "--truncate-turns"], "--truncate-turns says how to score, which needs a --judge"),
