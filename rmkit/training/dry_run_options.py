@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from rmkit.training.gpus import GPUS
 
@@ -19,6 +20,8 @@ _LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADD
 @dataclass
 class DryRunArguments:
     """A look at the run before a GPU is touched; none of this is a setting of the run."""
+
+    _argument_group_name: ClassVar[str] = "dry run: a look before a GPU is touched"
 
     dry_run: bool = field(
         default=False,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -30,6 +30,8 @@ from rmkit.yaml_files import read_yaml
 @dataclass
 class DataArguments:
     """Which rows are trained on."""
+
+    _argument_group_name: ClassVar[str] = "data: rows, and how they make a batch"
 
     data: str = field(metadata={"help": "Folder that data_prep/prepare.py wrote; its rubric becomes the judge's."})
     max_length: int = field(
@@ -93,6 +95,8 @@ class DataArguments:
 class ModelArguments:
     """What is trained."""
 
+    _argument_group_name: ClassVar[str] = "model"
+
     model: str = field(metadata={"help": "Folder or hub id of a causal language model with safetensors weights."})
     revision: str | None = field(default=None, metadata={"help": "Revision of the hub id, best a commit hash."})
     dtype: str = field(
@@ -114,6 +118,8 @@ class ModelArguments:
 @dataclass
 class LossArguments:
     """How a near miss is told from a far one; each option overrides the preset's."""
+
+    _argument_group_name: ClassVar[str] = "loss: what is not given is the preset's"
 
     preset: str = field(default="paper", metadata={"help": f"Loss preset: {', '.join(PRESETS)}."})
     loss: str | None = field(default=None, metadata={"help": f"ce (cross entropy alone), {', '.join(SCORE_LOSSES)}."})
@@ -174,6 +180,8 @@ def _read_weights(text: str) -> dict[str, Any]:
 @dataclass
 class JudgeTrainingArguments(TrainingArguments):
     """TrainingArguments with the defaults that suit a judge."""
+
+    _argument_group_name: ClassVar[str] = "training: all of transformers' TrainingArguments"
 
     remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: a batch has columns of its own."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: no, steps or epoch."})
@@ -262,7 +270,7 @@ def build_parser() -> HfArgumentParser:
         epilog="Example: torchrun --nproc_per_node 8 train/train.py --config train/configs/helpsteer2_llama31_8b.yaml "
         "--learning_rate 5e-6. Launch with torchrun, deepspeed or accelerate launch; one process needs none of them.",
     )
-    parser.add_argument("--config", help="YAML file with any of the options below, without the dashes.")
+    parser.add_argument("--config", help="YAML file with any of the other options, without the dashes.")
     return parser
 
 
