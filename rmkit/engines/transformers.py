@@ -24,6 +24,10 @@ from rmkit.tree_attention import find_obstacle, use_tree_attention
 
 logger = logging.getLogger(__name__)
 
+_KEYS = (
+    8  # that attention copies for each token of a batch, at most: responses of a pair see two, branching scores more
+)
+
 
 def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.Module:
     """Load a causal language model from safetensors, whole, also in a process that trains under ZeRO-3.
@@ -113,7 +117,7 @@ class TransformersEngine:
                 return answer_padded(self.model, queries, self.batch_tokens)
             answers: list[np.ndarray] = [np.empty(0)] * len(queries)
             for batch in _fill([query.prefix for query in queries], self.batch_tokens):
-                found = GrowingTree(self.model).answer([queries[index] for index in batch])
+                found = self._grow().answer([queries[index] for index in batch])
                 for index, answer in zip(batch, found, strict=True):
                     answers[index] = answer
             return answers
@@ -126,12 +130,15 @@ class TransformersEngine:
         asked = [(reading, queries) for reading in readings if (queries := reading.ask(ahead=True))]
         with _evaluating(self.model):
             for batch in _fill([queries[-1].prefix for _, queries in asked], self.batch_tokens):
-                tree, now = GrowingTree(self.model), [asked[index] for index in batch]
+                tree, now = self._grow(), [asked[index] for index in batch]
                 while now:
                     answers = iter(tree.answer([query for _, queries in now for query in queries]))
                     for reading, queries in now:
                         reading.take([next(answers) for _ in queries])
                     now = [(reading, more) for reading, _ in now if (more := reading.ask(ahead=True))]
+
+    def _grow(self) -> GrowingTree:
+        return GrowingTree(self.model, _KEYS * self.batch_tokens)
 
 
 @contextmanager

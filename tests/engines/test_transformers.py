@@ -93,6 +93,24 @@ def test_rounds_of_questions_go_on_from_what_is_computed(model: Any) -> None:
         np.testing.assert_allclose(answer, right, atol=1e-5)
 
 
+@pytest.mark.parametrize("most_keys", [1, 100, 131_072])
+def test_a_forward_pass_sees_no_more_keys_than_it_may(model: Any, most_keys: int) -> None:
+    queries = draw_queries()
+    expected = ask_alone(model, queries)
+    use_tree_attention(model)
+    seen: list[tuple[int, int]] = []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((len(kwargs["tree_keys"]), len(kwargs["tree_query_ends"]) - 1)),
+        with_kwargs=True,
+    )
+    with torch.no_grad():
+        found = GrowingTree(model, most_keys).answer(queries)
+    for answer, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(answer, right, atol=1e-5)
+    assert all(keys <= most_keys or segments == 1 for keys, segments in seen)
+    assert (len(seen) == 1) is (most_keys == 131_072)
+
+
 @pytest.mark.parametrize("batch_tokens", [16_384, 900])
 def test_readings_are_those_of_step_by_step(model: Any, prompts: list[Any], batch_tokens: int) -> None:
     plain = read_scores(TransformersEngine(model), prompts)
