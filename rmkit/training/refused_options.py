@@ -9,7 +9,7 @@ _OWN_SUMS = "the validation loss is made of the sums of all rows at once"
 _REFUSED: Mapping[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "the loss is the judge's own; loss: label_smoothing smooths over scores"),
     "train_sampling_strategy": (
-        "random",
+        ("random", "sequential"),
         "responses to one conversation come together; batch_tokens puts rows of similar length into a batch",
     ),
     "remove_unused_columns": (False, "a batch has columns of its own"),
@@ -33,5 +33,5 @@ def check_options(options: object) -> None:
     """
     for name, (harmless, reason) in _REFUSED.items():
         value = getattr(options, name)
-        if value != harmless:
+        if value not in (harmless if isinstance(harmless, tuple) else (harmless,)):
             raise ValueError(f"{name}={value!r} has no place here: {reason}; leave it out")

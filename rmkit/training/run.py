@@ -353,8 +353,8 @@ def _count_comparisons(items: Items, loss: LossSettings) -> int:
 
 
 def order_items(items: Items, settings: TrainingSettings) -> ConversationOrder | None:
-    """The order of items, whatever their packing; None where each is a batch."""
-    if isinstance(items, TokenBatches):
+    """The order of items, whatever their packing; None where each is a batch, or they come as they stand."""
+    if isinstance(items, TokenBatches) or settings.training.train_sampling_strategy == "sequential":
         return None
     first = (items[n] for n in range(len(items)))
     groups = [item.group if isinstance(item, Example) else item[0].group for item in first]
