@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,8 @@ from rmkit.judge_encoder import JudgeEncoder
 from rmkit.prompt_tokens import EncodedPrompt
 from rmkit.readout import read_scores
 from rmkit.rubric import Rubric
-from rmkit.schema import Judgment, read_conversation, read_response
+from rmkit.schema import Comparison, Judgment, read_conversation, read_response
 from rmkit.scores import ScoreDistribution, aggregate, probability_higher, verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a judge says of two responses to one conversation.
-
-    Args:
-        first: Judgement of the first response.
-        second: Judgement of the second.
-        verdict: 1 if the first has the higher aggregate, -1 if the second, 0 for a tie, None if one failed.
-        probability_first: P(first > second) with ties half, or None if one failed.
-    """
-
-    first: Judgment
-    second: Judgment
-    verdict: int | None
-    probability_first: float | None
 
 
 class Judge:

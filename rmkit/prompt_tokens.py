@@ -17,8 +17,9 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from rmkit.errors import DataError, JudgeError, TokenizerError
+from rmkit.errors import JudgeError, TokenizerError
 from rmkit.prompts import JudgePrompt
+from rmkit.schema import check_text
 
 TEMPLATE_DATE = date(2024, 7, 26)
 """The day that chat templates are told, so that a prompt does not change from one day to the next."""
@@ -149,7 +150,7 @@ class PromptEncoder:
     def _encode_section(self, text: str) -> tuple[int, ...]:
         ids = self._sections.get(text)
         if ids is None:
-            _check_text(text)
+            check_text(text)
             ids = tuple(self._plain.encode(text, add_special_tokens=False).ids) if text else ()
             if len(self._sections) >= 1024:  # rubric, request and the turns of neighbours are what repeats
                 self._sections.clear()
@@ -162,20 +163,8 @@ class PromptEncoder:
         Raises:
             DataError: If an attribute's name can't be encoded.
         """
-        _check_text(text)
+        check_text(text)
         return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-
-def _check_text(text: str) -> None:
-    """Do nothing for a text that can be written as UTF-8.
-
-    Raises:
-        DataError: For a lone surrogate, with its place.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"the text can't be encoded as UTF-8: {error}") from error
 
 
 def _own_template(tokenizer: PreTrainedTokenizerBase) -> str | None:

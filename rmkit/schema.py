@@ -103,6 +103,76 @@ def read_response(value: Any, where: str = "response") -> str:
     return text
 
 
+def check_text(text: str) -> None:
+    """Do nothing for a text that can be written as UTF-8.
+
+    Raises:
+        DataError: For a lone surrogate, with its place.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"the text can't be encoded as UTF-8: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeItem:
+    """One response to judge, and what the judge is shown with it.
+
+    Args:
+        conversation: All turns before the response.
+        response: The text to judge.
+        reference: A reference answer, or None.
+        rubric: A rubric of its own, in place of the judge's, or None.
+
+    Raises:
+        DataError: If a text can't be encoded.
+    """
+
+    conversation: Conversation
+    response: str
+    reference: str | None = None
+    rubric: Rubric | None = None
+
+    def __post_init__(self) -> None:
+        for text in (*(message.content for message in self.conversation), self.response, self.reference or ""):
+            check_text(text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The item as it is sent to a server."""
+        data: dict[str, Any] = {
+            "conversation": [message.to_dict() for message in self.conversation],
+            "response": self.response,
+        }
+        if self.reference is not None:
+            data["reference"] = self.reference
+        if self.rubric is not None:
+            data["rubric"] = self.rubric.to_dict()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JudgeItem:
+        """Read an item.
+
+        Args:
+            data: `conversation` (a text or a list of messages), `response` (a text or the messages of a
+                completion), and perhaps `reference` and `rubric` (a `Rubric`, or as `Rubric.to_dict` gives it).
+
+        Raises:
+            DataError: If a field is missing or of the wrong kind, or a text can't be encoded.
+            RubricError: If the rubric can't be read.
+        """
+        reference, rubric = data.get("reference"), data.get("rubric")
+        if reference is not None and not isinstance(reference, str):
+            raise DataError(f"reference: expected a text or null, found {str(reference)[:80]!r}")
+        return cls(
+            read_conversation(data.get("conversation")),
+            read_response(data.get("response")),
+            reference,
+            rubric if rubric is None or isinstance(rubric, Rubric) else Rubric.from_dict(rubric),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RatedResponse:
     """One response with its scores: a row of `train.jsonl`.
@@ -259,3 +329,29 @@ class Judgment:
             truncated=data["truncated"],
             error=data["error"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a judge says of two responses to one conversation.
+
+    Args:
+        first: Judgement of the first response.
+        second: Judgement of the second.
+        verdict: 1 if the first has the higher aggregate, -1 if the second, 0 for a tie, None if one failed.
+        probability_first: P(first > second) with ties half, or None if one failed.
+    """
+
+    first: Judgment
+    second: Judgment
+    verdict: int | None
+    probability_first: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as a server answers it."""
+        return {
+            "first": self.first.to_dict(),
+            "second": self.second.to_dict(),
+            "verdict": self.verdict,
+            "probability_first": self.probability_first,
+        }

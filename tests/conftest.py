@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -184,6 +188,55 @@ def each_tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: Callable[...,
     from transformers import AutoTokenizer  # noqa: PLC0415 (heavy)
 
     return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., AbstractContextManager[tuple[str, list[dict[str, Any]]]]]:
+    """`with serve(answer, page) as (url, asked)`: a server on this machine that answers as it is told.
+
+    `answer(path, body)` gives status, data (bytes as they are, all else as JSON) and headers for a POST; each GET
+    gets `page`. `asked` collects the bodies, with the header `Authorization` as `key`.
+    """
+    return _serve
+
+
+@contextmanager
+def _serve(
+    answer: Callable[[str, dict[str, Any]], tuple[int, Any, dict[str, str]]], page: Any = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.reply(200, page or {"data": [{"id": "judge", "max_model_len": 700}]}, {})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append({**body, "key": self.headers.get("Authorization")})
+            self.reply(*answer(self.path, body))
+
+        def reply(self, status: int, data: Any, headers: dict[str, str]) -> None:
+            text = data if isinstance(data, bytes) else json.dumps(data).encode()
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(text))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "rmkit.rubric": HEAVY,
     "rmkit.scores": HEAVY,
     "rmkit.prompts": HEAVY,
+    "rmkit.client": (*HEAVY, "datasets", "fastapi", "matplotlib", "pydantic", "scipy"),
     "rmkit.losses": ENGINES,
     "rmkit.distances": ENGINES,
     "rmkit.score_tokens": ("deepspeed", "trl", "vllm"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +13,15 @@ import numpy as np
 import pytest
 
 from rmkit.engines import Query
-from rmkit.engines.http import API_KEY_VARIABLE, HttpEngine
+from rmkit.engines.http import HttpEngine
 from rmkit.errors import JudgeError
 from rmkit.judge import Judge
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.rubric import Attribute, Rubric
+from rmkit.transport import API_KEY_VARIABLE
 
 Answer = Callable[[str, dict[str, Any]], tuple[int, Any, dict[str, str]]]
+Serve = Callable[..., Any]
 
 QUERIES = [Query((5, 6, 7), tuple(range(3, 12))), Query((5, 6), (40, 2)), Query((9,), tuple(range(300)))]
 
@@ -31,44 +30,6 @@ def complete(_path: str, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]
     """What a server answers that does as it is asked: each token has the probability 1/512."""
     top = {f"token_id:{token}": -math.log(512) for token in body["logprob_token_ids"]}
     return 200, {"choices": [{"logprobs": {"top_logprobs": [top]}}]}, {}
-
-
-@contextmanager
-def serve(answer: Answer, models: Any = None) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server on this machine that answers completions by a function; gives its address and what it was asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.reply(200, models or {"data": [{"id": "judge", "max_model_len": 700}]}, {})
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append({**body, "key": self.headers.get("Authorization")})
-            self.reply(*answer(self.path, body))
-
-        def reply(self, status: int, data: Any, headers: dict[str, str]) -> None:
-            text = data if isinstance(data, bytes) else json.dumps(data).encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(text))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +73,7 @@ def test_a_real_server_gives_the_scores_of_the_other_engines(
             assert other.aggregate == pytest.approx(first.aggregate, abs=1e-4)
 
 
-def test_answers_come_in_the_order_of_the_queries(folder: Path) -> None:
+def test_answers_come_in_the_order_of_the_queries(serve: Serve, folder: Path) -> None:
     def answer(path: str, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         time.sleep(0.05 if len(body["prompt"]) > 1 else 0)  # later ones answer first
         top = {f"token_id:{token}": -10 - token / 1000 for token in body["logprob_token_ids"]}
@@ -130,7 +91,7 @@ def test_answers_come_in_the_order_of_the_queries(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_overloaded_server_is_asked_again(folder: Path, status: int) -> None:
+def test_an_overloaded_server_is_asked_again(serve: Serve, folder: Path, status: int) -> None:
     seen: dict[int, int] = {}
     lock = threading.Lock()
 
@@ -152,7 +113,7 @@ def test_an_overloaded_server_is_asked_again(folder: Path, status: int) -> None:
             HttpEngine(str(folder), url, retries=1, concurrency=1).logprobs(QUERIES[:1])
 
 
-def test_after_a_failure_the_rest_is_not_sent(folder: Path) -> None:
+def test_after_a_failure_the_rest_is_not_sent(serve: Serve, folder: Path) -> None:
     with serve(lambda path, body: (400, {"error": "no such thing"}, {})) as (url, asked):
         engine = HttpEngine(str(folder), url, concurrency=2)
         with pytest.raises(JudgeError, match="status 400, .*no such thing"):
@@ -160,7 +121,7 @@ def test_after_a_failure_the_rest_is_not_sent(folder: Path) -> None:
     assert len(asked) < 20
 
 
-def test_no_more_requests_at_a_time_than_allowed(folder: Path) -> None:
+def test_no_more_requests_at_a_time_than_allowed(serve: Serve, folder: Path) -> None:
     running, most = 0, 0
     lock = threading.Lock()
 
@@ -209,7 +170,9 @@ def edit(change: Callable[[dict[str, Any]], Any]) -> Answer:
         (lambda path, body: (404, {}, {}), "status 404"),
     ],
 )
-def test_an_answer_without_every_score_token_is_an_error(folder: Path, answer: Answer, message: str) -> None:
+def test_an_answer_without_every_score_token_is_an_error(
+    serve: Serve, folder: Path, answer: Answer, message: str
+) -> None:
     with serve(answer) as (url, asked):
         with pytest.raises(JudgeError, match=message) as caught:
             HttpEngine(str(folder), url).logprobs(QUERIES[:1])
@@ -217,7 +180,7 @@ def test_an_answer_without_every_score_token_is_an_error(folder: Path, answer: A
     assert len(asked) == 1
 
 
-def test_no_probability_at_all_is_no_number(folder: Path) -> None:
+def test_no_probability_at_all_is_no_number(serve: Serve, folder: Path) -> None:
     with serve(edit(lambda top: {**dict.fromkeys(top, None), "token_id:3": -9999.0})) as (url, _asked):
         judge = Judge.load(folder, "http", url=url)
         [found] = judge.engine.logprobs(QUERIES[:1])
@@ -227,7 +190,7 @@ def test_no_probability_at_all_is_no_number(folder: Path) -> None:
     assert judgment.error is not None and "no probabilities to read" in judgment.error
 
 
-def test_key_comes_from_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_comes_from_the_environment(serve: Serve, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(complete) as (url, asked):
         HttpEngine(str(folder), url).logprobs(QUERIES[:1])
         monkeypatch.setenv(API_KEY_VARIABLE, "secret")
@@ -250,7 +213,7 @@ def test_no_such_server(folder: Path, url: str, message: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_the_served_model_is_found_or_asked_for(folder: Path) -> None:
+def test_the_served_model_is_found_or_asked_for(serve: Serve, folder: Path) -> None:
     with serve(complete, {"data": [{"id": "a"}, {"id": "b", "max_model_len": 99}]}) as (url, _asked):
         with pytest.raises(
             JudgeError, match=r"serves \['a', 'b'\]; say which of them is the judge \(--served-model\)"
@@ -264,7 +227,7 @@ def test_the_served_model_is_found_or_asked_for(folder: Path) -> None:
         HttpEngine(str(folder), url)
 
 
-def test_a_slow_server_is_not_waited_for_without_end(folder: Path) -> None:
+def test_a_slow_server_is_not_waited_for_without_end(serve: Serve, folder: Path) -> None:
     def answer(path: str, body: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
         time.sleep(1)
         return complete(path, body)
