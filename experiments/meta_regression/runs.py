@@ -1,9 +1,8 @@
-"""The runs of an experiment: which there are, doing one, and the file in which finished ones are kept."""
+"""The runs of the experiment: which there are, and doing one."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from arms import list_arms
 from problems import SPELLINGS
 from safetensors.torch import load_file, save_file
 from training import Recipe, first_training, train_and_test
-
-from rmkit.jsonl import dump_line, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +100,6 @@ def do_run(run: Run, start: Path, preset: Preset, device: str) -> dict[str, Any]
     except FloatingPointError as error:
         return {**asdict(run), "error": str(error), "figures": {}}
     return {**asdict(run), "error": None, "figures": figures}
-
-
-def read_runs(path: Path) -> dict[Run, dict[str, Any]]:
-    """Finished runs. A last line that a kill cut off is taken away, so that the next one starts a line."""
-    if not path.exists():
-        return {}
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if kept != whole:
-        os.truncate(path, len(kept))
-    done = {}
-    for _, row in read_jsonl(path):
-        done[Run(*(row[name] for name in Run.__slots__))] = row
-    return done
-
-
-def append_run(path: Path, row: dict[str, Any]) -> None:
-    """Add a finished run."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(dump_line(row))
 
 
 def settings_of(preset: Preset, device: str) -> dict[str, Any]:

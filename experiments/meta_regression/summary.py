@@ -7,17 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import DescrStatsW
-
+from rmkit.experiment import LEVEL, compare, correct, describe
 from rmkit.manifest import FORMAT_VERSION
 
 METRICS = ("mode_mae", "mean_mae", "mode_rmse", "mean_rmse")
 """Error of the most likely number and of the expected one."""
-
-LEVEL = 0.95
-"""Coverage of every interval, and 1 - the level of every test."""
 
 CONTRASTS = {
     "dist2": ("label_smoothing", "label_smoothing_soft", "dist2_random", "dist2_by_digit"),
@@ -67,60 +61,31 @@ def summarise(rows: Rows) -> dict[str, Any]:
         for metric in METRICS:
             entry[metric] = describe([f[metric] for f in figures[cell].values()])
             if arm != "ce":
-                entry[metric]["from_ce"] = compare(figures[cell], figures[spelling, "ce", 0.0, problems], metric)
+                entry[metric]["from_ce"] = _compare(figures[cell], figures[spelling, "ce", 0.0, problems], metric)
         cells.append(entry)
         for against in CONTRASTS.get(arm, ()):
             other = figures.get((spelling, against, alpha, problems))
             if other:
                 head = {"spelling": spelling, "arm": arm, "alpha": alpha, "problems": problems, "against": against}
-                contrasts.append(head | {metric: compare(figures[cell], other, metric) for metric in METRICS})
+                contrasts.append(head | {metric: _compare(figures[cell], other, metric) for metric in METRICS})
     _correct(cells)
     return {"cells": cells, "contrasts": contrasts, "references": references}
 
 
-def describe(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and t interval of one figure over seeds; None where there are too few."""
-    mean = _short(float(np.mean(values))) if values else None
-    return {"mean": mean, "interval": _interval(values)}
-
-
-def compare(
+def _compare(
     ours: Mapping[int, Mapping[str, float]], theirs: Mapping[int, Mapping[str, float]], metric: str
 ) -> dict[str, Any]:
-    """The mean of ours - theirs over the seeds that both have, its t interval, and p of the paired t test."""
-    differences = [ours[seed][metric] - theirs[seed][metric] for seed in ours if seed in theirs]
-    result: dict[str, Any] = {**describe(differences), "p": None}
-    if result["interval"] is not None:
-        # Equal in every seed: the test has no spread to go by, and there is nothing to find.
-        result["p"] = _short(DescrStatsW(differences).ttest_mean(0)[1]) if np.ptp(differences) > 0 else 1.0
-    return result
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.4g}")  # far below what the seeds leave open; keeps the file small
-
-
-def _interval(values: Sequence[float]) -> list[float] | None:
-    if len(values) < 2:
-        return None
-    if np.ptp(values) == 0:
-        return [_short(values[0])] * 2
-    return [_short(bound) for bound in DescrStatsW(values).tconfint_mean(1 - LEVEL)]
+    return compare(*({seed: found[metric] for seed, found in side.items()} for side in (ours, theirs)))
 
 
 def _correct(cells: list[dict[str, Any]]) -> None:
     families: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         for metric in METRICS:
-            difference = cell[metric].get("from_ce")
-            if difference is not None:
-                difference["holm"] = None
-                if difference["p"] is not None:
-                    families[cell["spelling"], cell["problems"], metric].append(difference)
+            if "from_ce" in cell[metric]:
+                families[cell["spelling"], cell["problems"], metric].append(cell[metric]["from_ce"])
     for family in families.values():
-        corrected = multipletests([difference["p"] for difference in family], method="holm")[1]
-        for difference, p in zip(family, corrected, strict=True):
-            difference["holm"] = _short(p)
+        correct(family)
 
 
 def dump_results(results: Mapping[str, Any]) -> str:

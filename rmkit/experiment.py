@@ -1,0 +1,128 @@
+"""Experiments of many runs: finished runs in a file, runs in worker processes, and differences paired by seed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+from tqdm import tqdm
+
+from rmkit.errors import DataError
+from rmkit.jsonl import dump_line, read_jsonl
+from rmkit.manifest import read_json, write_json
+
+LEVEL = 0.95
+"""Coverage of every interval, and 1 - the level of every test."""
+
+Job = tuple[Callable[..., Any], tuple[Any, ...]]
+_Run = TypeVar("_Run")
+
+
+def read_runs(path: Path, kind: Callable[..., _Run]) -> dict[_Run, dict[str, Any]]:
+    """Finished runs. A last line that a kill cut off is taken away, so that the next one starts a line.
+
+    Args:
+        path: Of `append_run`; it need not exist yet.
+        kind: A frozen dataclass with slots, whose fields say which run it is; each row has them by name.
+    """
+    if not path.exists():
+        return {}
+    whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1]
+    if kept != whole:
+        os.truncate(path, len(kept))
+    names: Sequence[str] = kind.__slots__  # type: ignore[attr-defined]
+    return {kind(*(row[name] for name in names)): row for _, row in read_jsonl(path)}
+
+
+def append_run(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a finished run."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(dump_line(row))
+
+
+def check_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Write down what the runs of a folder have in common, or make sure that it is still the same.
+
+    Raises:
+        DataError: If it is not.
+    """
+    path = output / "settings.json"
+    if not path.exists():
+        write_json(path, settings)
+        return
+    before = read_json(path)
+    changed = [name for name, value in settings.items() if before.get(name) != value]
+    if changed:
+        raise DataError(
+            f"{output} was started with {changed[0]}={before.get(changed[0])!r} and is now told "
+            f"{settings[changed[0]]!r}; choose another --output"
+        )
+
+
+def open_pool(workers: int) -> ProcessPoolExecutor:
+    """Worker processes that start afresh, and leave Ctrl-C to the main process, which then stops them."""
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+
+
+def work_off(pool: ProcessPoolExecutor, jobs: Sequence[Job], name: str, keep: Callable[[Any], None]) -> None:
+    """Call functions in worker processes, and hand each result over as it comes."""
+    futures = [pool.submit(function, *arguments) for function, arguments in jobs]
+    try:
+        for future in tqdm(as_completed(futures), total=len(futures), desc=name, disable=None):
+            keep(future.result())
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def describe(values: Sequence[float]) -> dict[str, Any]:
+    """`mean` and 95 % t `interval` of one figure over seeds; None where there are too few."""
+    return {"mean": short(float(np.mean(values))) if values else None, "interval": _interval(values)}
+
+
+def compare(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> dict[str, Any]:
+    """The mean of ours - theirs over what both have (mostly seeds), its t interval, and `p` of the paired t test."""
+    differences = [ours[key] - theirs[key] for key in ours if key in theirs]
+    result: dict[str, Any] = {**describe(differences), "p": None}
+    if result["interval"] is not None:
+        # Equal in every seed: the test has no spread to go by, and there is nothing to find.
+        result["p"] = short(DescrStatsW(differences).ttest_mean(0)[1]) if np.ptp(differences) > 0 else 1.0
+    return result
+
+
+def correct(family: Sequence[dict[str, Any]]) -> None:
+    """Add `holm` to results of `compare`: p corrected by Holm for all of them."""
+    tested = [difference for difference in family if difference["p"] is not None]
+    for difference in family:
+        difference["holm"] = None
+    if tested:
+        corrected = multipletests([difference["p"] for difference in tested], method="holm")[1]
+        for difference, p in zip(tested, corrected, strict=True):
+            difference["holm"] = short(p)
+
+
+def short(value: float) -> float:
+    """Four digits: far below what the seeds leave open, and small files."""
+    return float(f"{value:.4g}")
+
+
+def _interval(values: Sequence[float]) -> list[float] | None:
+    if len(values) < 2:
+        return None
+    if np.ptp(values) == 0:
+        return [short(values[0])] * 2
+    return [short(bound) for bound in DescrStatsW(values).tconfint_mean(1 - LEVEL)]
