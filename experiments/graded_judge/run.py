@@ -1,0 +1,119 @@
+"""Which loss makes the better judge from few rows, and by how much beyond label smoothing?
+
+Small judges are trained from random weights on generated responses whose true scores are known, with and without
+rater noise, and tested on held-out pairs and rows. See README.md in this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from design import LOSSES, PRESETS, Preset, Run, plan_runs
+from filelock import FileLock, Timeout
+from judge_plots import plot_curves, plot_differences
+from judge_run import do_run
+from judge_summary import dump_results, summarise, write_tables
+
+from rmkit.errors import DataError
+from rmkit.experiment import append_run, check_settings, open_pool, read_runs, work_off
+
+EPILOG = """\
+presets:
+  smoke   half a minute; its numbers mean nothing
+  cpu     a judge of 2 layers and width 32, 4 numbers of rows, 2 of noise, 3 seeds: some 2.5 hours of one core
+  full    4 layers and width 256, harder texts, 5 seeds: for a GPU, with --device cuda
+
+Writes runs.jsonl (one line a run), results.json, results.md, and plots (SVG and PNG). Stopped and started again with
+the same command, it goes on where it was; more seeds or losses can be added to a finished folder.
+
+examples:
+  python experiments/graded_judge/run.py --preset cpu
+  python experiments/graded_judge/run.py --preset cpu --losses dist2 dist2_random --seeds 8 --output runs/few
+  python experiments/graded_judge/run.py --preset full --device cuda --workers 4
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
+    parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="how large (default: cpu)")
+    parser.add_argument("--output", type=Path, help="folder (default: runs/graded_judge_PRESET)")
+    parser.add_argument(
+        "--losses", nargs="+", metavar="NAME", help=f"only these, and ce (default: all of {', '.join(LOSSES)})"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: as the preset says)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models run (default: cpu)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do the runs that are not done yet, then write what came of all."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    preset = PRESETS[args.preset]
+    seeds = preset.seeds if args.seeds is None else args.seeds
+    if seeds < 1 or args.workers < 1:
+        parser.error(f"--seeds {seeds} --workers {args.workers}: at least 1 of each")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here")
+    try:
+        runs = plan_runs(preset, seeds, args.losses)
+    except ValueError as error:
+        parser.error(f"--losses: {error}")
+    output = args.output or Path("runs") / f"graded_judge_{args.preset}"
+    output.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            check_settings(output, settings_of(preset, args.device))
+            done = read_runs(output / "runs.jsonl", Run)
+            left = [run for run in runs if run not in done]
+            if left:
+                with open_pool(args.workers) as pool:
+                    jobs = [(do_run, (run, preset, args.device)) for run in left]
+                    work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
+            done = read_runs(output / "runs.jsonl", Run)
+            results = summarise([done[run] for run in runs])
+            text = dump_results({"preset": args.preset, "seeds": seeds, **results})
+            (output / "results.json").write_text(text, "utf-8")
+            (output / "results.md").write_text(write_tables(results), "utf-8")
+            plot_curves(results["cells"], output / "curves")
+            plot_differences(results["contrasts"], output / "differences")
+    except Timeout:
+        print(f"run.py: another process works in {output}; wait for it, or choose another --output", file=sys.stderr)
+        return 1
+    except DataError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print("run.py: a worker process died (out of memory?); the same command goes on from here", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("run.py: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    failed = sum(cell["errors"] for cell in results["cells"])
+    used = sum(done[run]["cpu_seconds"] for run in runs) / 60
+    print(f"{len(left)} runs done, {len(runs) - len(left)} were there, {failed} diverged; ", end="")
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes, and {used:.0f} minutes of processor time for all runs")
+    print(f"tables: {output / 'results.md'}")
+    return 0
+
+
+def settings_of(preset: Preset, device: str) -> dict[str, Any]:
+    """What must be the same where an experiment is taken up again."""
+    settings = {"recipe": asdict(preset.recipe), "epochs": preset.epochs, "noises": preset.noises, "device": device}
+    return json.loads(json.dumps(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
