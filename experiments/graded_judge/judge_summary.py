@@ -133,8 +133,8 @@ def write_tables(results: Mapping[str, Any]) -> str:
             parts.append(f"## {heading}, rater noise {noise:g}\n\n{_cell_table(shown, metric)}")
     parts.append(
         "# Distance-aware losses minus controls\n\n"
-        "The paired difference of each seed's mean over all numbers of rows, with its 95 % t interval; \\* marks p < 0.05\n"
-        "after Holm's correction for the losses held against one control."
+        "The paired difference of each seed's mean over all numbers of rows, with its 95 % t interval; \\* marks p\n"
+        "< 0.05 after Holm's correction for the losses held against one control."
     )
     for metric, heading in METRICS.items():
         parts.append(f"## {heading}\n\n{_contrast_table(results['contrasts'], metric)}")
