@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,42 @@ from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.judge_config import FILE_NAME, JudgeConfig
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.prompt_tokens import EncodedPrompt
-from rmkit.readout import read_scores
+from rmkit.readout import ScoreReading, read_all
 from rmkit.rubric import Rubric
 from rmkit.schema import Comparison, Judgment, read_conversation, read_response
-from rmkit.scores import ScoreDistribution, aggregate, probability_higher, verdict
+from rmkit.scores import aggregate, probability_higher, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """One response that is being judged.
+
+    Args:
+        rubric: The rubric that it is judged by.
+        readout: Which figure of a distribution counts.
+        prompt: What the model reads.
+        readings: What is to be read behind it; nothing if it can't be judged.
+        error: Why it can't be judged, or None.
+    """
+
+    rubric: Rubric
+    readout: str
+    prompt: EncodedPrompt
+    readings: tuple[ScoreReading, ...]
+    error: str | None = None
+
+    def judgment(self) -> Judgment:
+        """The judgement, once all is read."""
+        failed = [f"JudgeError: {reading.error}" for reading in self.readings if reading.error is not None]
+        error = self.error or (failed[0] if failed else None)
+        found = {} if error else {k: d for reading in self.readings for k, d in reading.found.items()}
+        return Judgment(
+            attributes=found,
+            aggregate=None if error else aggregate(self.rubric, found, self.readout),
+            prompt_tokens=len(self.prompt.ids),
+            truncated=self.prompt.truncated,
+            error=error,
+        )
 
 
 class Judge:
@@ -140,50 +173,37 @@ class Judge:
         count = len(responses)
         references = references if references is not None else [None] * count
         rubrics = rubrics if rubrics is not None else [None] * count
-        judgments: list[Judgment | None] = []
-        ready: list[tuple[int, EncodedPrompt, Rubric]] = []
-        for index, (conversation, response, reference, rubric) in enumerate(
-            zip(conversations, responses, references, rubrics, strict=True)
-        ):
-            try:
-                prompt = self.encoder.encode_prompt(
-                    read_conversation(conversation),
-                    read_response(response),
-                    reference,
-                    rubric,
-                    self.max_length,
-                    self.truncate,
-                )
-                self._check_known(prompt.ids)
-                ready.append((index, prompt, rubric or self.rubric))
-                judgments.append(None)
-            except (DataError, JudgeError, RubricError, TokenizerError) as error:
-                judgments.append(Judgment({}, None, error=f"{type(error).__name__}: {error}"))
-        for (index, prompt, rubric), found in zip(ready, self._read(ready), strict=True):
-            failed = isinstance(found, str)
-            judgments[index] = Judgment(
-                attributes={} if isinstance(found, str) else found,
-                aggregate=None if isinstance(found, str) else aggregate(rubric, found, self.readout),
-                prompt_tokens=len(prompt.ids),
-                truncated=prompt.truncated,
-                error=f"JudgeError: {found}" if failed else None,
-            )
-        return [judgment for judgment in judgments if judgment is not None]
+        begun = [self.begin(*columns) for columns in zip(conversations, responses, references, rubrics, strict=True)]
+        read_all(self.engine, [reading for judging in begun for reading in judging.readings])
+        return [judging.judgment() for judging in begun]
 
-    def _read(
-        self, ready: Sequence[tuple[int, EncodedPrompt, Rubric]]
-    ) -> Iterator[dict[str, ScoreDistribution] | str]:
-        """What the model says of each prompt: distributions by attribute, or why there are none."""
-        lines = [
-            (prompt.ids, self.encoder.score_tokens(rubric, keys))
-            for _, prompt, rubric in ready
-            for keys in self._lines(rubric)
-        ]
-        found = iter(read_scores(self.engine, lines))
-        for _, _, rubric in ready:
-            parts = [next(found) for _ in self._lines(rubric)]
-            failed = [part for part in parts if isinstance(part, str)]
-            yield failed[0] if failed else {k: d for part in parts if isinstance(part, dict) for k, d in part.items()}
+    def begin(
+        self, conversation: Any, response: Any, reference: str | None = None, rubric: Rubric | None = None
+    ) -> Judging:
+        """Begin to judge a response; see `score`.
+
+        Returns:
+            What is to be read, nothing if it can't be judged.
+        """
+        try:
+            prompt = self.encoder.encode_prompt(
+                read_conversation(conversation),
+                read_response(response),
+                reference,
+                rubric,
+                self.max_length,
+                self.truncate,
+            )
+            self._check_known(prompt.ids)
+            readings = tuple(
+                ScoreReading(prompt.ids, self.encoder.score_tokens(rubric, keys))
+                for keys in self._lines(rubric or self.rubric)
+            )
+        except (DataError, JudgeError, RubricError, TokenizerError) as error:
+            return Judging(
+                rubric or self.rubric, self.readout, EncodedPrompt(()), (), f"{type(error).__name__}: {error}"
+            )
+        return Judging(rubric or self.rubric, self.readout, prompt, readings)
 
     def _lines(self, rubric: Rubric) -> list[tuple[str, ...]]:
         """Attributes of each score sequence that is read behind a prompt."""
@@ -203,17 +223,26 @@ class Judge:
         twice = [conversation for conversation in conversations for _ in range(2)]
         both = [response for pair in zip(first, second, strict=True) for response in pair]
         judged = self.score(twice, both)
-        return [self._compare(a, b, tolerance) for a, b in zip(judged[::2], judged[1::2], strict=True)]
+        return [compare(self.rubric, a, b, tolerance) for a, b in zip(judged[::2], judged[1::2], strict=True)]
 
-    def _compare(self, first: Judgment, second: Judgment, tolerance: float) -> Comparison:
-        if first.aggregate is None or second.aggregate is None:
-            return Comparison(first, second, None, None)
-        return Comparison(
-            first,
-            second,
-            verdict(first.aggregate, second.aggregate, tolerance),
-            probability_higher(self.rubric, first.attributes, second.attributes),
-        )
+
+def compare(rubric: Rubric, first: Judgment, second: Judgment, tolerance: float = 0.0) -> Comparison:
+    """Compare the judgements of two responses to one conversation.
+
+    Args:
+        rubric: The rubric that both follow.
+        first: Judgement of one response.
+        second: Judgement of the other.
+        tolerance: Aggregates this close count as a tie.
+    """
+    if first.aggregate is None or second.aggregate is None:
+        return Comparison(first, second, None, None)
+    return Comparison(
+        first,
+        second,
+        verdict(first.aggregate, second.aggregate, tolerance),
+        probability_higher(rubric, first.attributes, second.attributes),
+    )
 
 
 def find_rubric(path: str, rubric: Rubric | None) -> tuple[JudgeConfig | None, Rubric]:

@@ -13,6 +13,8 @@ from rmkit.rubric import Rubric
 from rmkit.schema import Conversation
 from rmkit.score_tokens import ScoreTokens
 
+_MOST_KEPT = 256  # rubrics, or parts of them, whose score tokens are kept
+
 
 class JudgeEncoder:
     """Encodes prompts and score sequences for one tokenizer and rubric.
@@ -38,6 +40,8 @@ class JudgeEncoder:
         keys = rubric.keys if keys is None else tuple(keys)
         cache_key = json.dumps([rubric.to_dict(), keys])
         if cache_key not in self._score_tokens:
+            if len(self._score_tokens) >= _MOST_KEPT:  # rubrics of single rows
+                self._score_tokens.clear()
             self._score_tokens[cache_key] = ScoreTokens.build(self.prompts, rubric, keys)
         return self._score_tokens[cache_key]
 

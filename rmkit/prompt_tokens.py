@@ -33,6 +33,7 @@ PLAIN_TEMPLATE = (
 """Chat template for a base model that has none."""
 
 _SLOT = "RMKIT-CONTENT-SLOT"
+_MOST_KEPT = 2**22  # characters of sections whose tokens are kept, for they may come again
 
 
 class PromptTooLongError(JudgeError):
@@ -78,6 +79,7 @@ class PromptEncoder:
         self._after = tuple(self._encode_template(after))
         self.end_of_turn_id = self._find_end_of_turn()
         self._sections: dict[str, tuple[int, ...]] = {}
+        self._kept = 0
 
     def _split_template(self, messages: list[dict[str, str]], **kwargs: Any) -> tuple[str, str]:
         try:
@@ -152,8 +154,11 @@ class PromptEncoder:
         if ids is None:
             check_text(text)
             ids = tuple(self._plain.encode(text, add_special_tokens=False).ids) if text else ()
-            if len(self._sections) >= 1024:  # rubric, request and the turns of neighbours are what repeats
+            # Rubric, request and the turns of neighbours are what repeats.
+            self._kept += len(text)
+            if len(self._sections) >= 1024 or self._kept > _MOST_KEPT:
                 self._sections.clear()
+                self._kept = len(text)
             self._sections[text] = ids
         return ids
 

@@ -11,14 +11,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rmkit.engines import Engine, FollowingEngine, Query, follow_in_rounds
+from rmkit.engines import Engine, FollowingEngine, Query, Reading, follow_in_rounds
 from rmkit.score_tokens import AttributeTokens, ScoreTokens
 from rmkit.scores import ScoreDistribution
 
 
 @dataclass(slots=True)
-class _Reading:
-    """The state of one response: what is read, and guesses for what is not."""
+class ScoreReading:
+    """One score sequence that is being read: what is read, and guesses for what is not.
+
+    Args:
+        prefix: Token ids of the prompt.
+        tokens: The score tokens that may follow it.
+
+    Attributes:
+        found: The distributions that were read so far, by attribute key.
+        error: Why there are no more, or None.
+    """
 
     prefix: tuple[int, ...]
     tokens: ScoreTokens
@@ -78,9 +87,14 @@ def read_scores(
     Returns:
         For each prompt its distributions by attribute key, or a text that says why there are none.
     """
-    readings = [_Reading(prefix, tokens) for prefix, tokens in prompts]
+    readings = [ScoreReading(prefix, tokens) for prefix, tokens in prompts]
+    read_all(engine, readings)
+    return [reading.error or reading.found for reading in readings]
+
+
+def read_all(engine: Engine, readings: Sequence[Reading]) -> None:
+    """Read on until all is read, in the way that suits the engine."""
     if isinstance(engine, FollowingEngine):
         engine.follow(readings)
     else:
         follow_in_rounds(engine, readings)
-    return [reading.error or reading.found for reading in readings]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -68,6 +68,19 @@ class FollowingEngine(Protocol):
 
     def follow(self, readings: Sequence[Reading]) -> None:
         """Answer readings until none of them asks any more."""
+        ...
+
+
+@runtime_checkable
+class ContinuousEngine(Protocol):
+    """An engine that takes up further readings while it follows others, so that they share its steps."""
+
+    def follow_arriving(self, arrivals: Callable[[], Sequence[Reading]]) -> None:
+        """Answer readings until none of them asks any more, and no further one arrives.
+
+        Args:
+            arrivals: Gives the readings that have arrived since it was asked last; it does not wait.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,11 @@ class VllmEngine:
     def follow(self, readings: Sequence[Reading]) -> None:
         """See `FollowingEngine.follow`."""
         left = self._sessions.follow(readings) if self._sessions else readings
+        follow_in_rounds(self, left)
+
+    def follow_arriving(self, arrivals: Callable[[], Sequence[Reading]]) -> None:
+        """See `ContinuousEngine.follow_arriving`; sessions take up what arrives at any step."""
+        left = self._sessions.follow((), arrivals) if self._sessions else arrivals()
         follow_in_rounds(self, left)
 
     def _make_request(self, token_ids: tuple[int, ...], in_session: bool) -> Any:

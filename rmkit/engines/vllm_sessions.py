@@ -62,16 +62,22 @@ class Sessions:
         self._open: set[str] = set()
         self._in_flight: dict[str, tuple[_Session, int]] = {}
 
-    def follow(self, readings: Sequence[Reading]) -> list[Reading]:
+    def follow(self, readings: Sequence[Reading], arrivals: Callable[[], Sequence[Reading]] = tuple) -> list[Reading]:
         """Answer readings until none of them asks any more, as many at a time as there is memory for.
+
+        Args:
+            readings: What to begin with.
+            arrivals: Gives further readings, before each step of vLLM; not asked once one is too long.
 
         Returns:
             Those that are too long to leave any memory for requests beside them; they are not begun.
         """
-        new, too_long = deque(readings), []
+        new, too_long = deque(readings), list[Reading]()
         free, idle = self._room, 0
         try:
-            while new or self._in_flight:
+            while True:
+                if not too_long:
+                    new.extend(arrivals())
                 while new:
                     queries = new[0].ask(ahead=False)
                     blocks = -(-len(queries[0].prefix) // self._block_size) + _LINE_BLOCKS if queries else 0
