@@ -82,6 +82,10 @@ class Attribute:
         """Map a score (or a mean of scores) to [0, 1] on this attribute's scale."""
         return (score - self.minimum) / (self.maximum - self.minimum)
 
+    def width_to_unit(self, width: float) -> float:
+        """Map a difference of scores, such as a standard deviation, to a share of this attribute's scale."""
+        return width / (self.maximum - self.minimum)
+
     def to_dict(self) -> dict[str, Any]:
         """The attribute as plain JSON data, defaults left out where they say nothing."""
         data: dict[str, Any] = {

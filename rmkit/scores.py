@@ -182,6 +182,37 @@ def aggregate_scores(rubric: Rubric, scores: Mapping[str, float]) -> float | Non
     return total / sum(abs(attribute.weight) for attribute in given)
 
 
+def aggregate_std(rubric: Rubric, distributions: Mapping[str, ScoreDistribution]) -> float:
+    """Standard deviation of the aggregate: sqrt(sum((w * s)^2)) / sum(|w|), with s on [0, 1] as the scores are.
+
+    Attributes are taken as independent.
+
+    Args:
+        rubric: Gives scales and weights.
+        distributions: One for each attribute of the rubric.
+
+    Returns:
+        A number in [0, 0.5].
+
+    Raises:
+        RubricError: If an attribute with a weight has no distribution.
+    """
+    deviations = [
+        attribute.weight * attribute.width_to_unit(_weighted(distributions, attribute.key).std)
+        for attribute in rubric.attributes
+        if attribute.weight
+    ]
+    return math.hypot(*deviations) / _total_weight(rubric)
+
+
+def lowest_aggregate(rubric: Rubric) -> float:
+    """The lowest aggregate that a rubric allows: minus the share of its negative weights, 0 without any.
+
+    The highest one is 1 above it.
+    """
+    return sum(min(attribute.weight, 0.0) for attribute in rubric.attributes) / _total_weight(rubric)
+
+
 def _weighted(distributions: Mapping[str, ScoreDistribution], key: str) -> ScoreDistribution:
     if key not in distributions:
         raise RubricError(f"no score distribution for {key!r}, which counts in the aggregate")
