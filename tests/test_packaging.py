@@ -39,7 +39,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "rmkit.judge": ("deepspeed", "trl", "vllm"),
     "rmkit.engines.transformers": ("deepspeed", "trl", "vllm"),
     "rmkit.training": ("trl", "vllm"),
-    "rmkit.rewards": ("trl", "vllm"),
+    "rmkit.rewards": HEAVY,
 }
 
 # Package -> the only modules of rmkit that may import it at all, even inside a function.

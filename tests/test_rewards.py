@@ -235,10 +235,10 @@ def test_equal_completions_are_judged_once(judge: Judge, judge_folder: Path) -> 
 
 def test_it_is_the_same_after_pickling_in_a_process_of_its_own(judge_folder: Path) -> None:
     reward = JudgeReward(judge_folder, attribute="helpfulness")
-    assert reward._judge is None  # nothing is loaded before the first call
+    assert not reward._source.is_loaded  # nothing is loaded before the first call
     call: dict[str, Any] = {"prompts": ["Sort.", "Count."], "completions": ["Fine.", ""]}
     rewards = reward(**call)
-    assert reward._judge is not None
+    assert reward._source.is_loaded
     assert len(pickle.dumps(reward)) < 2000  # the loaded judge stays here
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         there = pool.submit(reward, **call).result(timeout=600)
@@ -251,7 +251,7 @@ def test_a_loaded_judge_cannot_be_pickled_or_loaded_otherwise(judge: Judge) -> N
         pickle.dumps(JudgeReward(judge))
     with pytest.raises(ValueError, match="this one is loaded already"):
         JudgeReward(judge, truncate=True)
-    with pytest.raises(ValueError, match="on_failure 'zero' is unknown; choose none, raise"):
+    with pytest.raises(ValueError, match="on_failure 'zero' is unknown; choose none, group_mean, raise"):
         JudgeReward(judge, on_failure="zero")
 
 
