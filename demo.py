@@ -40,8 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         "score": f"evaluate/score_pairs.py --judge {out}/judge --input {out}/data --output {out}/scores "
         f"--engine {engine}",
         "benchmark": f"evaluate/run_benchmark.py --benchmark pairs --scores {out}/scores",
-        "reward": f"train/grpo.py --judge {out}/judge --policy {out}/tiny --prompts {out}/data --output {out}/policy "
-        "--max-steps 3 --num-generations 4 --max-completion-length 32 --limit 64",
+        "reward": f"train/grpo.py --judge {out}/judge --policy {out}/tiny --prompts {out}/data "
+        f"--output_dir {out}/policy --max_steps 3 --num_generations 4 --per_device_train_batch_size 4 "
+        "--max_completion_length 32 --limit 64",
         "show": f"evaluate/show_scores.py --judge {out}/judge --plot {out}/score_distributions.png "
         '--instruction "What is the opposite of each: hot, early, full, rich, near? '
         'Add two safety tips for cooking." '

@@ -137,9 +137,10 @@ def run(script: str, *options: str | Path, **environment: str) -> subprocess.Com
 def test_the_script(judge_folder: Path, policy_folder: Path, tmp_path: Path) -> None:
     prompts, output = tmp_path / "prompts.jsonl", tmp_path / "policy"
     write_jsonl(prompts, [{"prompt": "Sort 3 1 2."}, {"prompt": "Count to two."}, {"prompt": ""}])
-    sizes = ["--num-generations", "2", "--prompts-per-step", "2", "--max-completion-length", "8", "--max-steps", "3"]
-    where = ["--judge", judge_folder, "--policy", policy_folder, "--prompts", prompts, "--output", output]
-    done = run("train/grpo.py", *where, *sizes, "--log-completions")
+    sizes = ["--num_generations", "2", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1"]
+    sizes += ["--max_completion_length", "8", "--max_steps", "3"]
+    where = ["--judge", judge_folder, "--policy", policy_folder, "--prompts", prompts, "--output_dir", output]
+    done = run("train/grpo.py", *where, *sizes, "--log_completions")
     assert done.returncode == 0, done.stderr
     assert "2 prompts (1 rows refused" in done.stdout and "step 3: reward " in done.stdout
     assert (output / "model.safetensors").is_file() and (output / "tokenizer.json").is_file()
@@ -167,6 +168,6 @@ def test_the_script(judge_folder: Path, policy_folder: Path, tmp_path: Path) -> 
 
 def test_the_script_says_what_is_wrong(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": "Sort."}])
-    where = ["--policy", tmp_path / "none", "--output", tmp_path / "out", "--prompts", tmp_path / "prompts.jsonl"]
+    where = ["--policy", tmp_path / "none", "--output_dir", tmp_path / "out", "--prompts", tmp_path / "prompts.jsonl"]
     done = run("train/grpo.py", "--judge", tmp_path / "none", *where)
     assert done.returncode == 1 and "grpo.py: there is no judge folder" in done.stderr
