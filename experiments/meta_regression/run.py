@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from plots import plot_differences, plot_errors
+from runs import PRESETS, Run, do_run, make_start, plan_runs, settings_of
 from summary import dump_results, summarise, write_tables
 
 from rmkit.errors import DataError
 from rmkit.experiment import append_run, check_settings, open_pool, read_runs, work_off
-from runs import PRESETS, Run, do_run, make_start, plan_runs, settings_of
 
 EPILOG = """\
 presets:
