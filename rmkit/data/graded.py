@@ -135,14 +135,14 @@ def generate_rows(settings: GradedSettings) -> Iterator[RatedResponse]:
     for index in range((settings.rows + 1) // 2):
         rng = Random(f"{settings.seed}/rows/{index}")
         rater = Random(f"{settings.seed}/rater/{index}")  # its own stream: noise leaves the texts alone
-        instruction = _draft_instruction(rng, settings, held_out=False)
+        instruction = draft_instruction(rng, settings, held_out=False)
         for side in "ab"[: settings.rows - 2 * index]:
             plan = draw_plan(rng, len(instruction.task.parts))
             yield RatedResponse(
                 id=f"{SOURCE}/{index:06d}{side}",
                 source=SOURCE,
                 conversation=instruction.conversation,
-                response=_write_response(rng, settings, instruction, plan),
+                response=write_response(rng, settings, instruction, plan),
                 scores={key: _rate(rater, score, settings.rater_noise) for key, score in plan.scores.items()},
                 metadata={"task": instruction.task.name, "true_scores": plan.scores, "plan": asdict(plan)},
             )
@@ -153,7 +153,7 @@ def generate_pairs(settings: GradedSettings) -> Iterator[PreferencePair]:
     rubric = load_rubric(SOURCE)
     for index in range(settings.pairs):
         rng = Random(f"{settings.seed}/pairs/{index}")
-        instruction = _draft_instruction(rng, settings, held_out=True)
+        instruction = draft_instruction(rng, settings, held_out=True)
         gap = 0.0
         while abs(gap) < settings.step - 1e-9:
             plans = [draw_plan(rng, len(instruction.task.parts)) for _ in range(2)]
@@ -163,8 +163,8 @@ def generate_pairs(settings: GradedSettings) -> Iterator[PreferencePair]:
             id=f"{SOURCE}-pairs/{index:06d}",
             subset=instruction.task.name,
             conversation=instruction.conversation,
-            chosen=(_write_response(rng, settings, instruction, chosen),),
-            rejected=(_write_response(rng, settings, instruction, rejected),),
+            chosen=(write_response(rng, settings, instruction, chosen),),
+            rejected=(write_response(rng, settings, instruction, rejected),),
             metadata={"chosen_true_scores": chosen.scores, "rejected_true_scores": rejected.scores},
         )
 
@@ -180,13 +180,22 @@ def _rate(rater: Random, score: int, noise: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Instruction:
+class Instruction:
+    """An instruction, and what a right answer to it needs.
+
+    Args:
+        conversation: One user turn: the scene, the task's request, and the request for two tips.
+        situation: Gives the topic, and the tips that are safe and those that are not.
+        task: Gives the asked parts and their right results.
+    """
+
     conversation: Conversation
     situation: Situation
     task: Task
 
 
-def _draft_instruction(rng: Random, settings: GradedSettings, held_out: bool) -> _Instruction:
+def draft_instruction(rng: Random, settings: GradedSettings, held_out: bool) -> Instruction:
+    """A random instruction; `held_out` ones are those of pairs, which stand in no row of any seed."""
     # The prompt's own hash says on which side it may stand, so no seed can put it on both.
     while True:
         situation = rng.choice(SITUATIONS)
@@ -200,10 +209,11 @@ def _draft_instruction(rng: Random, settings: GradedSettings, held_out: bool) ->
             sentences.append(rng.choice(phrases.CONSTRAINTS))
         prompt = " ".join(sentences)
         if (zlib.crc32(prompt.encode()) % _HELD_OUT_SHARE == 0) == held_out:
-            return _Instruction((Message("user", prompt),), situation, task)
+            return Instruction((Message("user", prompt),), situation, task)
 
 
-def _write_response(rng: Random, settings: GradedSettings, instruction: _Instruction, plan: Plan) -> str:
+def write_response(rng: Random, settings: GradedSettings, instruction: Instruction, plan: Plan) -> str:
+    """A response to the instruction, degraded as planned; `plan.scores` are its true scores."""
     situation = instruction.situation
     results, is_list = _write_results(rng, settings, instruction.task, plan)
     tips = _write_tips(rng, settings, situation, plan.hazards)

@@ -1,0 +1,99 @@
+"""Does the judge teach? A small policy learns by GRPO from a judge alone, and is tested by the true scores.
+
+Everything is generated, so the true score of every text is known by rule; the policy never sees it. See README.md in
+this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from stages import PRESETS, do_run, make_data, make_start, seed_file, stage_seconds, train_judge
+from teaching_plot import plot_curve
+from teaching_summary import dump_results, summarise, write_tables
+
+from rmkit.errors import DataError
+from rmkit.experiment import check_settings, open_pool, work_off
+
+EPILOG = """\
+presets:
+  smoke   a minute; its numbers mean nothing
+  cpu     a judge, a policy and three seeds: at most 20 minutes on two idle cores
+
+Writes data, models, seeds/N.json (what each step and each test gave), results.json, results.md and the plot (SVG and
+PNG). Stopped and started again with the same command, it goes on with the stage it was in; more seeds can be added to
+a finished folder.
+
+examples:
+  python experiments/rlhf_graded/run.py --preset cpu
+  python experiments/rlhf_graded/run.py --preset cpu --seeds 6
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
+    parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="how large (default: cpu)")
+    parser.add_argument("--output", type=Path, help="folder (default: runs/rlhf_graded_PRESET)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: as the preset says)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Do the stages that are not done yet, then write what came of them."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    preset = PRESETS[args.preset]
+    seeds = preset.seeds if args.seeds is None else args.seeds
+    if seeds < 1 or args.workers < 1:
+        parser.error(f"--seeds {seeds} --workers {args.workers}: at least 1 of each")
+    output: Path = args.output or Path("runs") / f"rlhf_graded_{args.preset}"
+    output.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            check_settings(output, {**asdict(preset), "seeds": None})  # more seeds are no other settings
+            make_data(output, preset)
+            with open_pool(args.workers) as pool:
+                first = [(train_judge, (output, preset)), (make_start, (output, preset))]
+                work_off(pool, first, "judge and start", lambda _: None)
+                jobs = [(do_run, (output, preset, seed)) for seed in range(1, seeds + 1)]
+                work_off(pool, jobs, "seeds", lambda _: None)
+            runs = [json.loads(seed_file(output, seed).read_text("utf-8")) for seed in range(1, seeds + 1)]
+            results = summarise(runs, stage_seconds(output))
+            (output / "results.json").write_text(dump_results({"preset": args.preset, **results}), "utf-8")
+            (output / "results.md").write_text(write_tables(results), "utf-8")
+            plot_curve(results, output / "curve")
+    except Timeout:
+        print(f"run.py: another process works in {output}; wait for it, or choose another --output", file=sys.stderr)
+        return 1
+    except DataError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print("run.py: a worker process died (out of memory?); the same command goes on from here", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("run.py: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    gain = results["gain"]["true"]
+    low, high = gain["interval"]
+    print(
+        f"true aggregate, final minus initial: {gain['mean']:+.3f} (95 % interval {low:+.3f} to {high:+.3f}); ", end=""
+    )
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes")
+    print(f"tables: {output / 'results.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The plot: true and judge's aggregate against GRPO steps, and the true score of each attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small files
+    "svg.hashsalt": "rmkit",  # ids are random otherwise
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_COLOURS = {"judge": "#f26419", "true": "#33658a"}
+
+
+def plot_curve(results: Mapping[str, Any], path: Path) -> None:
+    """Draw the learning curve.
+
+    Args:
+        results: Of `summarise`.
+        path: Where it goes, without suffix: an SVG and a PNG.
+    """
+    curve = results["curve"]
+    steps = [point["step"] for point in curve]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for what, colour in _COLOURS.items():
+            for number in range(len(results["seeds"])):
+                values = [point[what]["by_seed"][number] for point in curve]
+                left.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5)
+            left.plot(steps, [point[what]["mean"] for point in curve], color=colour, marker="o", label=what)
+        left.set(xlabel="GRPO steps", ylabel="aggregate", title="what the judge sees, and what is true")
+        left.legend(frameon=False)
+        for key in curve[0]["true_scores"]:
+            right.plot(steps, [point["true_scores"][key] for point in curve], marker="o", markersize=3, label=key)
+        right.set(xlabel="GRPO steps", ylabel="true score, 1 to 5", title="by attribute (verbosity has weight 0)")
+        right.legend(frameon=False)
+        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+        figure.savefig(path.with_suffix(".png"), dpi=80)

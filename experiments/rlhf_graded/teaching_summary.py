@@ -1,0 +1,162 @@
+"""What came out: the learning curve, the gain and its interval, groups that teach nothing, the judge's share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rmkit.evaluation.intervals import QUANTILES
+from rmkit.manifest import FORMAT_VERSION
+
+RESAMPLES = 10_000
+GROUPS = {
+    "expected": "expected scores",
+    "rounded": "expected scores, each rounded",
+    "mode": "the likeliest scores",
+    "same": "completions that are all one text",
+}
+
+Run = Mapping[str, Any]
+
+
+def summarise(runs: Sequence[Run], stages: Mapping[str, float]) -> dict[str, Any]:
+    """Figures of all seeds together.
+
+    Args:
+        runs: What `teaching.teach` gave for each seed.
+        stages: CPU seconds of the stages before.
+
+    Returns:
+        `curve`: for each test its step, the mean true and judge's aggregate with each seed's, and scores by attribute.
+        `gain`: of `true`, `judge` and their `gap` (judge - true), final minus initial, with an interval, and each
+        seed's. `groups`: shares of groups without spread, by what gives the spread. `judge_share` of the time of a
+        step. `failed` judgements. `cpu_minutes` of each stage, and of all seeds.
+    """
+    steps = [test["step"] for test in runs[0]["tests"]]
+    curve = []
+    for number, step in enumerate(steps):
+        tests = [run["tests"][number] for run in runs]
+        point: dict[str, Any] = {"step": step}
+        for what in ("true", "judge"):
+            point[what] = _with_seeds([_mean(test[what]) for test in tests])
+        for what in ("true_scores", "judge_scores"):
+            point[what] = {key: _mean([test[what][key] for test in tests]) for key in tests[0][what]}
+        curve.append({**point, **{what: _mean([test[what] for test in tests]) for what in ("unread", "characters")}})
+    lines = [line for run in runs for line in run["steps"]]
+    seconds = {name: sum(line[name] for line in lines) for name in ("seconds", "step_seconds")}
+    return {
+        "seeds": [run["seed"] for run in runs],
+        "test_prompts": len(runs[0]["tests"][0]["true"]),
+        "curve": curve,
+        "gain": _gains(runs),
+        "groups": {name: _mean([line[name] for line in lines]) for name in GROUPS},
+        "groups_second_half": {
+            name: _mean([line[name] for line in lines if line["step"] > steps[-1] / 2]) for name in GROUPS
+        },
+        "judge_share": round(seconds["seconds"] / seconds["step_seconds"], 4),
+        "failed": sum(line["failed"] for line in lines),
+        "cpu_minutes": {name: round(value / 60, 2) for name, value in stages.items()}
+        | {"seeds": round(sum(run["cpu_seconds"] for run in runs) / 60, 2)},
+    }
+
+
+def _gains(runs: Sequence[Run]) -> dict[str, Any]:
+    """Final minus initial, paired by prompt."""
+    changes = {
+        what: np.array([np.subtract(_numbers(run, what, -1), _numbers(run, what, 0)) for run in runs])
+        for what in ("true", "judge")
+    }  # (seeds, prompts)
+    changes["gap"] = changes["judge"] - changes["true"]
+    return {what: {**_with_seeds(change.mean(1)), "interval": _interval(change)} for what, change in changes.items()}
+
+
+def _numbers(run: Run, what: str, test: int) -> list[float]:
+    values = run["tests"][test][what]
+    # The judge fails on an empty response; the least it could be worth stands for it here, and `failed` counts them.
+    return [0.0 if value is None else value for value in values]
+
+
+def _interval(changes: np.ndarray) -> list[float]:
+    """The middle 95 % of means of resampled seeds and prompts; `changes` has the shape (seeds, prompts)."""
+    rng = np.random.default_rng(0)
+    seeds, prompts = changes.shape
+    means = [
+        changes[rng.integers(seeds, size=seeds)][:, rng.integers(prompts, size=prompts)].mean()
+        for _ in range(RESAMPLES)
+    ]
+    return [round(float(bound), 4) for bound in np.quantile(means, QUANTILES)]
+
+
+def _with_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    return {"mean": _mean(values), "by_seed": [round(float(value), 4) for value in values]}
+
+
+def _mean(values: Sequence[Any] | np.ndarray) -> float:
+    return round(float(np.mean([value for value in values if value is not None])), 4)
+
+
+def dump_results(results: Mapping[str, Any]) -> str:
+    """`results.json`, with a line for each point of the curve."""
+    parts = []
+    for key, value in {"format_version": FORMAT_VERSION, **results}.items():
+        lines = [json.dumps(item, separators=(",", ":")) for item in value] if key == "curve" else None
+        parts.append(f'"{key}": ' + (json.dumps(value) if lines is None else "[\n" + ",\n".join(lines) + "\n]"))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def write_tables(results: Mapping[str, Any]) -> str:
+    """Markdown: the curve, the gains, the groups, the times."""
+    seeds, curve = results["seeds"], results["curve"]
+    keys = list(curve[0]["true_scores"])
+    parts = [
+        f"Mean aggregate in [0, 1] of one sampled response to each of {results['test_prompts']} held-out prompts, "
+        f"over {len(seeds)} seeds; then the mean true score of each attribute, and in brackets the judge's.",
+        _table(
+            ["step", "true", "judge", "judge - true", *keys, "text no rule reads"],
+            [
+                [
+                    str(point["step"]),
+                    f"{point['true']['mean']:.3f}",
+                    f"{point['judge']['mean']:.3f}",
+                    f"{point['judge']['mean'] - point['true']['mean']:+.3f}",
+                    *(f"{point['true_scores'][key]:.2f} ({point['judge_scores'][key]:.2f})" for key in keys),
+                    f"{point['unread']:.1%}",
+                ]
+                for point in curve
+            ],
+        ),
+        "Final minus initial, paired by prompt: mean, 95 % bootstrap interval over seeds and prompts, each seed.",
+        _table(
+            ["", "gain", "interval", *(f"seed {seed}" for seed in seeds)],
+            [
+                [
+                    {"true": "true", "judge": "judge", "gap": "judge - true"}[what],
+                    f"{gain['mean']:+.3f}",
+                    f"{gain['interval'][0]:+.3f} to {gain['interval'][1]:+.3f}",
+                    *(f"{value:+.3f}" for value in gain["by_seed"]),
+                ]
+                for what, gain in results["gain"].items()
+            ],
+        ),
+        "Groups in training whose rewards are all equal, and so teach nothing, if rewards came from:",
+        _table(
+            ["", "all steps", "second half"],
+            [
+                [text, f"{results['groups'][name]:.1%}", f"{results['groups_second_half'][name]:.1%}"]
+                for name, text in GROUPS.items()
+            ],
+        ),
+        f"The judge takes {results['judge_share']:.1%} of the time of a step; {results['failed']} completions could "
+        "not be judged. CPU minutes: "
+        + ", ".join(f"{name} {minutes:.1f}" for name, minutes in results["cpu_minutes"].items())
+        + f"; in all {sum(results['cpu_minutes'].values()):.1f}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
