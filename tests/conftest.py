@@ -137,11 +137,7 @@ def write_rated() -> Callable[..., tuple[Path, Path]]:
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The module `tests/tiny.py`, which builds small tokenizers and models; loaded late, for it needs torch."""
-    spec = importlib.util.spec_from_file_location("rmkit_tests_tiny", Path(__file__).with_name("tiny.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _load_module("tiny")
 
 
 @pytest.fixture(scope="session")
@@ -239,6 +235,22 @@ def _serve(
         thread.join()
 
 
+@pytest.fixture
+def serve_faultily() -> Iterator[Callable[..., Any]]:
+    """`serve_faultily(judge)`: a running server of it that can be told to fail; see tests/faulty_server.py."""
+    started = []
+
+    def serve(judge: Any) -> Any:
+        server = _load_module("faulty_server").FaultyServer(judge)
+        server.start()
+        started.append(server)
+        return server
+
+    yield serve
+    for server in started:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def judge_server(
     tmp_path_factory: pytest.TempPathFactory,
@@ -289,6 +301,14 @@ def judge_server(
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _load_module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"rmkit_tests_{name}", Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _answers(url: str) -> bool:

@@ -10,9 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,83 +20,13 @@ from rmkit.errors import JudgeError
 from rmkit.judge import Judge
 from rmkit.rewards import AsyncJudgeReward, JudgeReward
 from rmkit.rubric import Attribute, Rubric
-from rmkit.schema import JudgeItem
 
 RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
-FAULTS = ("garbage", "nan", "half", "gone", "busy", "late")
+FAULTS = ("garbage", "nan", "half", "gone", "busy", "late")  # of tests/faulty_server.py
 CALL: dict[str, Any] = {
     "prompts": ["Sort.", "Sort.", "Count.", "Count."],
     "completions": ["Fine.", "1, 2", "No.", "One, two."],
 }
-
-
-class FaultyServer(ThreadingHTTPServer):
-    """A judge behind HTTP, which can be told to fail in ways in which a whole server does not.
-
-    Attributes:
-        fault: One of FAULTS, or None for right answers.
-        health: What `/health` answers.
-        asked: Number of items that `/score` was asked about.
-        late: What the fault `late` waits for.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, judge: Judge) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.judge = judge
-        self.fault: str | None = None
-        self.health = {"judge": "tiny", "rubric": judge.rubric.to_dict(), "readout": judge.readout}
-        self.asked = 0
-        self.lock = threading.Lock()
-        self.late = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def score(self, items: list[JudgeItem]) -> list[dict[str, Any]]:
-        self.asked += len(items)
-        judged = self.judge.score(
-            [item.conversation for item in items],
-            [item.response for item in items],
-            [item.reference for item in items],
-            [item.rubric for item in items],
-        )
-        return [judgment.to_dict() for judgment in judged]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: FaultyServer
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._answer(503 if self.server.fault in ("gone", "busy") else 200, json.dumps(self.server.health))
-
-    def do_POST(self) -> None:
-        data = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        fault = self.server.fault
-        if fault in ("gone", "busy"):
-            return self._answer(503 if fault == "gone" else 429, "{}")
-        if fault == "late":
-            self.server.late.wait(60)
-        with self.server.lock:
-            judgments = self.server.score([JudgeItem.from_dict(item) for item in data["items"]])
-        if fault == "nan":
-            judgments[0]["aggregate"] = float("nan")
-        if fault == "half":
-            judgments = judgments[: len(judgments) // 2]
-        text = "<html>It works!</html>" if fault == "garbage" else json.dumps({"judgments": judgments})
-        with suppress(ConnectionError if fault == "late" else ()):
-            self._answer(200, text)
-
-    def _answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("content-length", str(len(text.encode())))
-        self.end_headers()
-        self.wfile.write(text.encode())
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +38,11 @@ def judge(
 
 
 @pytest.fixture
-def server(judge: Judge) -> Iterator[FaultyServer]:
-    served = FaultyServer(judge)
-    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield served
-    served.late.set()
-    served.shutdown()
-    served.server_close()
-    thread.join()
+def server(judge: Judge, serve_faultily: Callable[[Judge], Any]) -> Any:
+    return serve_faultily(judge)
 
 
-def make(server: FaultyServer, **options: Any) -> JudgeReward:
+def make(server: Any, **options: Any) -> JudgeReward:
     return JudgeReward(server.url, **{"retries": 0, **options})
 
 
@@ -130,7 +51,7 @@ def expected(judge: Judge) -> list[float | None]:
     return JudgeReward(judge)(**CALL)
 
 
-def test_the_same_rewards_as_in_process(server: FaultyServer, judge: Judge) -> None:
+def test_the_same_rewards_as_in_process(server: Any, judge: Judge) -> None:
     own = Rubric("own", (Attribute("tone", "Tone", maximum=3),)).to_dict()
     call = {**CALL, "reference": ["1", None, None, None], "rubric": [None, None, own, None]}
     for options in ({}, {"attribute": "verbosity", "risk": 0.5, "length_budget": 4}):
@@ -140,7 +61,7 @@ def test_the_same_rewards_as_in_process(server: FaultyServer, judge: Judge) -> N
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_no_fault_of_a_server_becomes_a_number(fault: str, server: FaultyServer, expected: list[float | None]) -> None:
+def test_no_fault_of_a_server_becomes_a_number(fault: str, server: Any, expected: list[float | None]) -> None:
     seconds = 2.0 if fault == "late" else 60.0
     none, mean, stop = (make(server, on_failure=policy, timeout=seconds) for policy in ("none", "group_mean", "raise"))
     metrics: dict[str, list[float]] = defaultdict(list)
@@ -163,7 +84,7 @@ def test_no_fault_of_a_server_becomes_a_number(fault: str, server: FaultyServer,
             assert reward(**CALL) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_judge_that_stays_away_stops_the_run(server: FaultyServer) -> None:
+def test_a_judge_that_stays_away_stops_the_run(server: Any) -> None:
     reward = make(server, max_outages=3)
     reward(**CALL)
     server.fault = "gone"
@@ -179,14 +100,14 @@ def test_a_judge_that_stays_away_stops_the_run(server: FaultyServer) -> None:
         reward(**new)
 
 
-def test_a_server_that_is_not_there_at_first_stops_the_run_at_once(server: FaultyServer) -> None:
+def test_a_server_that_is_not_there_at_first_stops_the_run_at_once(server: Any) -> None:
     server.fault = "gone"
     for on_failure in ("none", "group_mean", "raise"):
         with pytest.raises(JudgeError, match=server.url):
             make(server, on_failure=on_failure)(**CALL)
 
 
-def test_another_judge_in_its_place_stops_the_run(server: FaultyServer) -> None:
+def test_another_judge_in_its_place_stops_the_run(server: Any) -> None:
     reward = make(server)
     reward.load()
     server.fault = "gone"
@@ -197,7 +118,7 @@ def test_another_judge_in_its_place_stops_the_run(server: FaultyServer) -> None:
         reward(**CALL)
 
 
-def test_what_is_known_is_not_asked_again(server: FaultyServer, tmp_path: Path, expected: list[float | None]) -> None:
+def test_what_is_known_is_not_asked_again(server: Any, tmp_path: Path, expected: list[float | None]) -> None:
     reward = make(server, cache=tmp_path / "cache")
     assert reward(**CALL) == pytest.approx(expected, abs=1e-6) and server.asked == 4
     again = make(server, cache=tmp_path / "cache")  # as in another run
@@ -218,7 +139,7 @@ def test_what_is_known_is_not_asked_again(server: FaultyServer, tmp_path: Path, 
     assert server.asked == asked + 4
 
 
-def test_rewards_for_attributes_judge_once(server: FaultyServer) -> None:
+def test_rewards_for_attributes_judge_once(server: Any) -> None:
     rewards = JudgeReward.for_attributes(server.url, ["helpfulness", "verbosity"], retries=0)
     assert [reward.__name__ for reward in rewards] == ["judge_reward_helpfulness", "judge_reward_verbosity"]
     for copies in (rewards, pickle.loads(pickle.dumps(rewards)), copy.deepcopy(rewards)):
@@ -227,7 +148,7 @@ def test_rewards_for_attributes_judge_once(server: FaultyServer) -> None:
     assert server.asked == 2 * 4  # the deep copies know what their originals know
 
 
-def test_async_rewards_overlap(server: FaultyServer, judge: Judge, expected: list[float | None]) -> None:
+def test_async_rewards_overlap(server: Any, judge: Judge, expected: list[float | None]) -> None:
     from trl.trainer.utils import get_callable_name, is_async_callable  # noqa: PLC0415 (slow)
 
     meeting = threading.Barrier(2)
@@ -249,7 +170,7 @@ def test_async_rewards_overlap(server: FaultyServer, judge: Judge, expected: lis
     assert pickle.loads(pickle.dumps(AsyncJudgeReward(JudgeReward(server.url)))).__name__ == "judge_reward"
 
 
-def test_pickles_and_copies_hold_no_connection(server: FaultyServer, expected: list[float | None]) -> None:
+def test_pickles_and_copies_hold_no_connection(server: Any, expected: list[float | None]) -> None:
     reward = make(server)
     assert reward(**CALL) == pytest.approx(expected, abs=1e-6)
     data = pickle.dumps(reward)
@@ -269,7 +190,7 @@ print(sorted(name for name in sys.modules if name.startswith("rmkit.engines")))
 """
 
 
-def test_a_served_judge_needs_no_model_and_no_engine_here(server: FaultyServer, expected: list[float | None]) -> None:
+def test_a_served_judge_needs_no_model_and_no_engine_here(server: Any, expected: list[float | None]) -> None:
     done = subprocess.run([sys.executable, "-c", PROBE, server.url], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     reward, heavy, engines = done.stdout.splitlines()
@@ -277,7 +198,7 @@ def test_a_served_judge_needs_no_model_and_no_engine_here(server: FaultyServer, 
     assert heavy == "[]" and engines == "[]"
 
 
-def test_options_that_are_the_servers(server: FaultyServer) -> None:
+def test_options_that_are_the_servers(server: Any) -> None:
     with pytest.raises(ValueError, match="truncate and rubric are the server's"):
         JudgeReward(server.url, truncate=True)
     with pytest.raises(TypeError, match="gpu_memory_utilization"):
