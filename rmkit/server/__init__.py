@@ -1,0 +1,1 @@
+"""The judge as an HTTP server: `python -m rmkit.server --judge DIR`."""

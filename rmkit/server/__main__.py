@@ -1,0 +1,7 @@
+"""`python -m rmkit.server`."""
+
+import sys
+
+from rmkit.server.run import main
+
+sys.exit(main())
