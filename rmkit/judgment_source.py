@@ -171,6 +171,10 @@ class _Runner(Protocol):
     def score(self, items: Sequence[JudgeItem]) -> list[Judgment]: ...
 
 
+_IDENTITY = ("judge_sha256", "mode", "readout", "max_length", "rubric")
+"""What of a server's health tells its judge from others."""
+
+
 class _LocalJudge:
     """A judge of this process, or one whose model a plain vLLM server runs for it."""
 
@@ -239,15 +243,15 @@ class _ServedJudge:
 
     def __init__(self, client: JudgeClient) -> None:
         self._client = client
-        self._health: dict[str, Any] | None = None
+        self._identity: dict[str, Any] | None = None
         self._was_away = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_health": None, "_was_away": False}
+        return {**self.__dict__, "_identity": None, "_was_away": False}
 
     @property
     def is_loaded(self) -> bool:
-        return self._health is not None
+        return self._identity is not None
 
     @property
     def rubric(self) -> Rubric:
@@ -263,27 +267,39 @@ class _ServedJudge:
 
     @property
     def _known(self) -> dict[str, Any]:
-        assert self._health is not None
-        return self._health
+        assert self._identity is not None
+        return self._identity
 
     def load(self) -> None:
-        if self._health is None:
-            self._health = self._client.health()
+        if self._identity is None:
+            self._identity = self._ask_identity()
 
     def score(self, items: Sequence[JudgeItem]) -> list[Judgment]:
+        different: list[str] = []
+        judgments: list[Judgment] = []
         try:
-            found = self._client.health() if self._was_away else self._known
-            judgments = self._client.score(items) if found == self._known else []
+            if self._was_away:
+                found = self._ask_identity()
+                different = [key for key in _IDENTITY if found[key] != self._known[key]]
+            if not different:
+                judgments = self._client.score(items)
         except JudgeError as error:
             self._was_away = True
             raise _Outage(str(error)) from error
-        if found != self._known:
+        if different:
             raise JudgeError(
-                f"{self._client.url} came back as another judge: {found} instead of {self._known}; its rewards can't "
-                "be compared with those before, so start the first one again"
+                f"{self._client.url} came back as another judge, with another {', '.join(different)}; its rewards "
+                "can't be compared with those before, so start the first one again"
             )
         self._was_away = False
         return judgments
+
+    def _ask_identity(self) -> dict[str, Any]:
+        health = self._client.health()
+        missing = [key for key in _IDENTITY if key not in health]
+        if missing:
+            raise JudgeError(f"{self._client.url}/health does not say {missing[0]}; run the server with this rmkit")
+        return {key: health[key] for key in _IDENTITY}
 
 
 @contextmanager

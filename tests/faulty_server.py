@@ -28,7 +28,15 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.judge = judge
         self.fault: str | None = None
-        self.health = {"judge": "tiny", "rubric": judge.rubric.to_dict(), "readout": judge.readout}
+        self.health = {
+            "judge": "tiny",
+            "judge_sha256": "abc",
+            "mode": judge.mode,
+            "readout": judge.readout,
+            "max_length": judge.max_length,
+            "rubric": judge.rubric.to_dict(),
+            "open_items": 0,
+        }
         self.asked = 0
         self.lock = threading.Lock()
         self.late = threading.Event()
@@ -67,6 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.server.health["open_items"] += 1  # it is never the same
         self._answer(503 if self.server.fault in ("gone", "busy") else 200, json.dumps(self.server.health))
 
     def do_POST(self) -> None:

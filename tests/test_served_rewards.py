@@ -113,9 +113,15 @@ def test_another_judge_in_its_place_stops_the_run(server: Any) -> None:
     server.fault = "gone"
     reward(**CALL)
     server.fault = None
-    server.health = {**server.health, "judge": "another"}
-    with pytest.raises(JudgeError, match="came back as another judge"):
+    server.health["judge_sha256"] = "def"
+    with pytest.raises(JudgeError, match="came back as another judge, with another judge_sha256"):
         reward(**CALL)
+
+
+def test_a_server_of_another_kind_is_refused(server: Any) -> None:
+    del server.health["readout"]
+    with pytest.raises(JudgeError, match="/health does not say readout"):
+        make(server)(**CALL)
 
 
 def test_what_is_known_is_not_asked_again(server: Any, tmp_path: Path, expected: list[float | None]) -> None:
@@ -134,7 +140,7 @@ def test_what_is_known_is_not_asked_again(server: Any, tmp_path: Path, expected:
     server.fault = None
     assert again(**newest)[4] is not None  # a failure was not kept
     asked = server.asked
-    server.health = {**server.health, "judge": "another"}
+    server.health["judge_sha256"] = "def"
     make(server, cache=tmp_path / "cache")(**CALL)
     assert server.asked == asked + 4
 
