@@ -269,12 +269,26 @@ def judge_server(
         vocab_size=size,
         max_length=16_384,
     )
+    with _serve_with_vllm(folder, "judge", tmp_path_factory.mktemp("server") / "log") as url:
+        yield folder, url
+
+
+@pytest.fixture(scope="session")
+def serve_with_vllm() -> Callable[..., Any]:
+    """`with serve_with_vllm(model_folder, name, log_file) as url`: a vLLM server in a process of its own."""
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM has no build for this platform")
+    return _serve_with_vllm
+
+
+@contextmanager
+def _serve_with_vllm(folder: Path, name: str, log: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = {"model": folder, "served-model-name": "judge", "host": "127.0.0.1", "port": port, "dtype": "float32"}
+    options = {"model": folder, "served-model-name": name, "host": "127.0.0.1", "port": port, "dtype": "float32"}
     command = [sys.executable, "-W", "ignore", "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
-    command += [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    command += [str(part) for option, value in options.items() for part in (f"--{option}", value)]
     environment = {
         **os.environ,
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -285,7 +299,6 @@ def judge_server(
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as output:
         server = subprocess.Popen([*command, "--block-size", "32"], stdout=output, stderr=output, env=environment)
     try:
@@ -293,7 +306,7 @@ def judge_server(
         while not _answers(f"http://127.0.0.1:{port}/health"):
             assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.2)
-        yield folder, f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         try:
