@@ -21,7 +21,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 from vllm import LLM, SamplingParams  # noqa: E402  (vLLM reads the environment above when it is imported)
-from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS, RequestOutputKind  # noqa: E402
+from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS  # noqa: E402
 from vllm.v1.engine.core_client import InprocClient  # noqa: E402
 
 _CPU_CACHE_BYTES = 2**30  # vLLM's own CPU default is most of the machine's memory
@@ -116,8 +116,6 @@ class VllmEngine:
     def _make_request(self, token_ids: tuple[int, ...], in_session: bool) -> Any:
         engine: Any = self._llm.llm_engine
         params = _ask_for(token_ids)
-        if in_session:
-            params.output_kind = RequestOutputKind.DELTA
         prompt, tasks = {"prompt_token_ids": [0]}, engine.get_supported_tasks()
         return engine.input_processor.process_inputs("", prompt, params, supported_tasks=tasks, resumable=in_session)
 

@@ -51,16 +51,16 @@ class Sessions:
     """
 
     def __init__(self, vllm: Any, make_request: Callable[[tuple[int, ...], bool], Any], chunk: int) -> None:
-        self._vllm = vllm
+        self._core = vllm.engine_core
         self._make_request = make_request
         self._chunk = chunk
         self._numbers = itertools.count()
         self._templates: dict[tuple[tuple[int, ...], bool], Any] = {}
-        pool = vllm.engine_core.engine_core.scheduler.kv_cache_manager.block_pool
+        pool = self._core.engine_core.scheduler.kv_cache_manager.block_pool
         self._block_size = int(vllm.vllm_config.cache_config.block_size)
         self._room = int(_SHARE * pool.num_gpu_blocks)
         self._open: set[str] = set()
-        self._in_flight: dict[str, tuple[_Session, int]] = {}
+        self._in_flight: dict[str, tuple[_Session, int, tuple[int, ...]]] = {}
 
     def follow(self, readings: Sequence[Reading], arrivals: Callable[[], Sequence[Reading]] = tuple) -> list[Reading]:
         """Answer readings until none of them asks any more, as many at a time as there is memory for.
@@ -91,15 +91,19 @@ class Sessions:
                         self._send(_Session(f"session-{next(self._numbers)}", reading, blocks), queries)
                 if not self._in_flight:
                     break
-                outputs = self._vllm.step()
+                outputs = self._core.get_output().outputs
                 idle = 0 if outputs else idle + 1
                 if idle > _MOST_IDLE_STEPS:
                     raise JudgeError(
                         f"vLLM gave no answer in {idle} steps, so it is stuck; give the same command again"
                     )
-                free += sum(self._take(output) for output in outputs)
+                ended = [session for output in outputs if (session := self._take(output)) is not None]
+                ids = [session.id for session in ended]
+                self._core.abort_requests(ids)
+                self._open.difference_update(ids)
+                free += sum(session.blocks for session in ended)
         except BaseException:
-            self._vllm.abort_request([*self._open | self._in_flight.keys()], internal=True)
+            self._core.abort_requests([*self._open | self._in_flight.keys()])
             self._open.clear()
             self._in_flight.clear()
             raise
@@ -116,24 +120,25 @@ class Sessions:
                 request_id = session.id if in_session else f"beside-{next(self._numbers)}"
                 prompt = query.prefix[session.held :] if in_session else query.prefix
                 self._add_request(request_id, prompt, token_ids, in_session)
-                self._in_flight[request_id] = session, index
+                self._in_flight[request_id] = session, index, token_ids
                 session.waiting += 1
         session.held = len(queries[0].prefix)
 
-    def _take(self, output: Any) -> int:
-        """Give an answer to its session; returns the blocks of memory that are free because that has ended."""
-        session, index = self._in_flight.pop(output.request_id)
-        session.answers[index].update((token, item.logprob) for token, item in output.outputs[0].logprobs[0].items())
+    def _take(self, output: Any) -> _Session | None:
+        """Give an answer to its session; returns the session if that has ended."""
+        session, index, asked = self._in_flight.pop(output.request_id)
+        # A row is the sampled token, those that were asked about, and padding up to the longest list of the batch.
+        row, end = output.new_logprobs, 1 + len(asked)
+        found = zip(row.logprob_token_ids[0, 1:end].tolist(), row.logprobs[0, 1:end].tolist(), strict=True)
+        session.answers[index].update(found)
         session.waiting -= 1
         if session.waiting:
-            return 0
+            return None
         session.reading.take([collect(*pair) for pair in zip(session.answers, session.queries, strict=True)])
         if queries := session.reading.ask(ahead=False):
             self._send(session, queries)
-            return 0
-        self._vllm.abort_request([session.id], internal=True)
-        self._open.remove(session.id)
-        return session.blocks
+            return None
+        return session
 
     def _add_request(
         self, request_id: str, prompt: Sequence[int], token_ids: tuple[int, ...], in_session: bool
@@ -141,12 +146,10 @@ class Sessions:
         template = self._templates.get((token_ids, in_session))
         if template is None:
             template = self._templates[token_ids, in_session] = self._make_request(token_ids, in_session)
-        # One for each side: in one process they would lengthen the same list of tokens, both of them.
-        for add in (lambda r: self._vllm.output_processor.add_request(r, None), self._vllm.engine_core.add_request):
-            request = copy.copy(template)
-            request.request_id = request.external_req_id = request_id
-            request.prompt_token_ids = list(prompt)
-            add(request)
+        request = copy.copy(template)
+        request.request_id = request.external_req_id = request_id
+        request.prompt_token_ids = list(prompt)
+        self._core.add_request(request)
 
 
 def collect(found: dict[int, float], query: Query) -> np.ndarray:
