@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rmkit.best_of_n import CHOICES, write_selection
-from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+from rmkit.console import run_script
 from rmkit.score_items import ScoreInput, find_input
 from rmkit.scoring_options import add_scoring_options, score_with_options
 
@@ -68,21 +67,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score if a judge is given, choose, print the numbers; returns the exit status."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
+
+    def work() -> int:
         if arguments.judge is not None:
             score_with_options(arguments, "candidates", arguments.input, arguments.output)
         source = ScoreInput(find_input(arguments.input, "candidates"), "candidates")
         scores = arguments.scores or arguments.output
         selection = write_selection(source, scores, arguments.output, arguments.write, arguments.least_margin)
-    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:  # OSError: a full disk
-        print(f"best_of_n: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("best_of_n: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(selection.render())
-    return 0 if selection.rows else 1
+        print(selection.render())
+        return 0 if selection.rows else 1
+
+    return run_script("best_of_n", work)
 
 
 if __name__ == "__main__":

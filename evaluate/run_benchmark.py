@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rmkit.console import run_script
 from rmkit.data import DATASETS
-from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.evaluation.benchmarks import BENCHMARKS
-from rmkit.evaluation.gathering import add_prior_sets, name_judges
+from rmkit.evaluation.gathering import add_prior_sets, name_folders, name_judges
 from rmkit.evaluation.rated import read_rated
 from rmkit.evaluation.ratings import evaluate_rating_judges, evaluate_ratings
 from rmkit.evaluation.records import read_scoring
@@ -20,7 +19,7 @@ from rmkit.evaluation.report import render_markdown, write_report
 from rmkit.evaluation.results import evaluate, evaluate_judges
 from rmkit.published import ensure_published, prepare_published
 from rmkit.score_items import InputKind
-from rmkit.scoring_options import add_scoring_options, score_with_options
+from rmkit.scoring_options import add_scoring_options, score_in_turn, score_with_options
 
 RATINGS = "ratings"
 """In place of a benchmark's name: agreement with human ratings."""
@@ -28,14 +27,15 @@ RATINGS = "ratings"
 _EPILOG = """\
 With --scores, reads what evaluate/score_pairs.py wrote; runs on any machine, without the judge. With --judge,
 scores the pairs into the output folder first, as that script does, and goes on where an earlier run stopped.
-Several folders, or --judge with --scores of others, are compared record by record. The report is results.json,
-results.md (for a model card) and report.html. Examples:
+Several folders, several --judge (each scored into OUTPUT/judges/NAME), or both, are compared record by record. The
+report is results.json, results.md (for a model card) and report.html. Examples:
 
   python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/scores
   python evaluate/run_benchmark.py --benchmark reward_bench --judge runs/judge --output runs/rb
   python evaluate/run_benchmark.py --benchmark reward_bench_2 --judge runs/judge --output runs/rb2
   python evaluate/run_benchmark.py --benchmark rm_bench --raw total_dataset.json --judge runs/judge --output runs/rm
-  python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/a runs/b --output runs/a_and_b
+  python evaluate/run_benchmark.py --benchmark reward_bench --judge runs/a --judge runs/b --output runs/a_and_b
+  python evaluate/run_benchmark.py --benchmark reward_bench --scores runs/c runs/d --output runs/c_and_d
   python evaluate/run_benchmark.py --benchmark ratings --judge runs/judge --input data/helpsteer2 --output runs/hs2
 
 Of RM-Bench and PPE correctness no commit on the hub is known here: name raw files, or hub ids with one you trust.
@@ -99,7 +99,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--resamples", type=int, default=2000, help="bootstrap resamples for sections and averages (default: 2000)"
     )
-    scoring_options = add_scoring_options(parser, required=False)
+    scoring_options = add_scoring_options(parser, required=False, several_judges=True)
     arguments = parser.parse_args(argv)
     published = DATASETS.get(arguments.benchmark)
     if arguments.judge is None:
@@ -120,7 +120,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         choice = "--input (the pairs)" if published is None else "--raw (the published files) or --input (the pairs)"
         parser.error(f"--judge with --benchmark {arguments.benchmark} needs {choice}")
     names = BENCHMARKS["reward_bench"].prior
-    if arguments.prior and (arguments.benchmark != "reward_bench" or len(list_folders(arguments)) > 1):
+    judges = len(arguments.judge or ()) + len(arguments.scores or ())
+    if arguments.prior and (arguments.benchmark != "reward_bench" or judges > 1):
         parser.error("--prior is for --benchmark reward_bench and one judge")
     for given in arguments.prior:
         if given.partition("=")[0] not in names or not given.partition("=")[2]:
@@ -142,9 +143,29 @@ def prepare_pairs(arguments: argparse.Namespace) -> Path:
     return folder
 
 
+def list_judge_folders(arguments: argparse.Namespace) -> list[Path]:
+    """Where the scores of each --judge go."""
+    judges = arguments.judge or []
+    if len(judges) < 2:
+        return [arguments.output] * len(judges)
+    return [arguments.output / "judges" / name for name in name_folders(judges)]
+
+
 def list_folders(arguments: argparse.Namespace) -> list[Path]:
-    """The scoring folders to report on; that of --judge comes first."""
-    return [*([arguments.output] if arguments.judge is not None else []), *(arguments.scores or [])]
+    """The scoring folders to report on; those of --judge come first."""
+    return [*list_judge_folders(arguments), *(arguments.scores or [])]
+
+
+def score(arguments: argparse.Namespace) -> int:
+    """Score with each --judge; returns the exit status: 1 if one could judge nothing, 3 if not everything."""
+    kind: InputKind = "responses" if arguments.benchmark == RATINGS else "pairs"
+    judges, path = arguments.judge, prepare_pairs(arguments)
+    if len(judges) == 1:
+        one = argparse.Namespace(**{**vars(arguments), "judge": judges[0]})
+        return score_with_options(one, kind, path, arguments.output).exit_status
+    summaries = score_in_turn(arguments, judges, kind, path, list_judge_folders(arguments))
+    statuses = {summary.exit_status for summary in summaries}
+    return min(statuses - {0}, default=0)
 
 
 def evaluate_pairs(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -174,24 +195,16 @@ def evaluate_rated(arguments: argparse.Namespace) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score if a judge is given, read scores, compute, write the report, print the table; returns the status."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    status = 0
-    try:
-        rated = arguments.benchmark == RATINGS
-        if arguments.judge is not None:
-            kind: InputKind = "responses" if rated else "pairs"
-            status = score_with_options(arguments, kind, prepare_pairs(arguments), arguments.output).exit_status
-        results = evaluate_rated(arguments) if rated else evaluate_pairs(arguments)
+
+    def work() -> int:
+        status = 0 if arguments.judge is None else score(arguments)
+        results = evaluate_rated(arguments) if arguments.benchmark == RATINGS else evaluate_pairs(arguments)
         paths = write_report(results, arguments.output or arguments.scores[0])
-    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:
-        print(f"run_benchmark: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("run_benchmark: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(render_markdown(results))
-    print("\n".join(str(path) for path in paths))
-    return status
+        print(render_markdown(results))
+        print("\n".join(str(path) for path in paths))
+        return status
+
+    return run_script("run_benchmark", work)
 
 
 if __name__ == "__main__":

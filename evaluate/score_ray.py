@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
-from rmkit.scoring_options import add_scoring_options, score_with_options
+from rmkit.console import run_script
+from rmkit.scoring_options import add_scoring_options, score_and_print
 
 _EPILOG = """\
 Input, output and exit status are those of score_pairs.py and score_responses.py (see their --help), and a killed run
@@ -49,7 +48,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score, print the summary; returns the exit status."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         from rmkit.ray_scoring import RayJudge  # noqa: PLC0415 (heavy: --help does without)
     except ModuleNotFoundError as error:
@@ -57,16 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     gpus = arguments.tensor_parallel_size or 1
     spread = functools.partial(RayJudge, workers=arguments.workers, gpus=gpus, address=arguments.address)
-    try:
-        summary = score_with_options(arguments, arguments.kind, arguments.input, arguments.output, spread)
-    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:  # OSError: a full disk
-        print(f"score_ray: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("score_ray: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(summary.render())
-    return summary.exit_status
+    return run_script("score_ray", lambda: score_and_print(arguments, arguments.kind, spread))
 
 
 if __name__ == "__main__":

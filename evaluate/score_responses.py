@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
-from rmkit.scoring_options import add_scoring_options, score_with_options
+from rmkit.console import run_script
+from rmkit.scoring_options import add_scoring_options, score_and_print
 
 _EPILOG = """\
 A row of the input is a JSON object with
@@ -53,17 +52,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Score, print the summary; returns the exit status."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        summary = score_with_options(arguments, "responses", arguments.input, arguments.output)
-    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:  # OSError: a full disk
-        print(f"score_responses: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("score_responses: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(summary.render())
-    return summary.exit_status
+    return run_script("score_responses", lambda: score_and_print(arguments, "responses"))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from rmkit.display import describe, plot_scores
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.judge import ENGINES, Judge
+from rmkit.judge_config import MODES
 from rmkit.rubric import load_rubric, ready_rubrics
 
 
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--judge", required=True, help="judge folder or hub id; with --rubric, any instruct model")
     parser.add_argument("--rubric", help=f"for a model that is no judge: {', '.join(ready_rubrics())} or a .yaml file")
     parser.add_argument("--engine", choices=ENGINES, default="transformers", help="default: transformers")
+    parser.add_argument("--mode", choices=MODES, help="as in score_responses.py; a judge brings its own")
     parser.add_argument("--instruction", required=True, help="what the user asked")
     parser.add_argument("--response", required=True, help="the answer to judge")
     parser.add_argument("--reference", help="a reference answer that the judge is shown")
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         rubric = load_rubric(args.rubric) if args.rubric else None
-        judge = Judge.load(args.judge, engine=args.engine, rubric=rubric)
+        judge = Judge.load(args.judge, engine=args.engine, rubric=rubric, mode=args.mode)
         [judgment] = judge.score([args.instruction], [args.response], [args.reference])
     except (DataError, JudgeError, RubricError, TokenizerError) as error:
         print(f"show_scores.py: {error}", file=sys.stderr)

@@ -1,10 +1,36 @@
-"""Standard output, whatever reads it: any terminal, a file, or a pipe that was closed."""
+"""The command line: what a script prints, whatever reads it, and how it ends."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
+
+from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
+
+
+def run_script(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a script that goes on where it was stopped; what went wrong is one line on standard error.
+
+    Args:
+        name: The script's name.
+        work: Returns the exit status.
+
+    Returns:
+        What `work` returns; 1 if it met an error that says what to do, or one of the system, such as a full disk; 130
+        if it was stopped from the keyboard.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return work()
+    except (DataError, JudgeError, RubricError, TokenizerError, OSError) as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: stopped; the same command goes on from here\n")
+        return 130
 
 
 def write_out(text: str) -> None:

@@ -85,17 +85,17 @@ class ScoreInput:
             else:
                 yield from _pair_items(where, row_id, record)
 
-    def pairs(self) -> Iterator[PreferencePair]:
-        """The pairs that can be read, in the file's order.
+    def pairs(self) -> Iterator[tuple[PreferencePair, str | None]]:
+        """The pairs of a file of pairs, in its order, each with why it can't be read, or None.
+
+        One that can't be read is a stand-in: id, subset, and as many responses as the row has, all empty. Written
+        with the others it can't be read either, so a copy of the file has the same rows.
 
         Raises:
             DataError: See `items`.
         """
         for where, row_id, record in self.rows():
-            try:
-                yield PreferencePair.from_dict({**record, "id": row_id}, where)
-            except DataError:
-                continue  # its items carry the reason
+            yield _read_pair(where, row_id, record)
 
     def rows(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Place (`name:line`, the same on every machine), id and record of each row.
@@ -189,15 +189,17 @@ def _first(record: dict[str, Any], names: tuple[str, str], where: str) -> Any:
     return value
 
 
-def _pair_items(where: str, row_id: str, record: dict[str, Any]) -> Iterator[ScoreItem]:
+def _read_pair(where: str, row_id: str, record: dict[str, Any]) -> tuple[PreferencePair, str | None]:
     try:
-        pair = PreferencePair.from_dict({**record, "id": row_id}, where)
+        return PreferencePair.from_dict({**record, "id": row_id}, where), None
     except DataError as error:
-        for side in SIDES:
-            responses = record.get(side)
-            for index in range(len(responses) if isinstance(responses, list) and responses else 1):
-                yield ScoreItem(row_id, side, index, error=f"DataError: {error}")
-        return
+        given = (record.get(side) for side in SIDES)
+        chosen, rejected = (("",) * len(r) if isinstance(r, list) and r else ("",) for r in given)
+        return PreferencePair(row_id, str(record.get("subset", "")), (), chosen, rejected), f"DataError: {error}"
+
+
+def _pair_items(where: str, row_id: str, record: dict[str, Any]) -> Iterator[ScoreItem]:
+    pair, error = _read_pair(where, row_id, record)
     for side, responses in (("chosen", pair.chosen), ("rejected", pair.rejected)):
         for index, response in enumerate(responses):
-            yield ScoreItem(pair.id, side, index, pair.conversation, response)
+            yield ScoreItem(pair.id, side, index, pair.conversation, response, error=error)

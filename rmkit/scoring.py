@@ -150,7 +150,7 @@ def score_file(
         judge = load_judge()
         folder.manifest.unlink(missing_ok=True)
         if source.kind == "pairs":
-            folder.write_pairs(pair.to_dict() for pair in source.pairs())
+            folder.write_pairs(pair.to_dict() for pair, _ in source.pairs())
         bar = tqdm(total=total, initial=done - len(failed), desc="judging", unit="response", disable=None)
         with bar:
             retried: dict[ItemKey, dict[str, Any]] = {}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import hf_hub_download
 
 from rmkit.calibration import Calibration
+from rmkit.console import write_out
 from rmkit.engines import ENGINES
 from rmkit.errors import JudgeError
 from rmkit.judge_config import MODES
@@ -43,12 +47,15 @@ _ENGINE_OPTIONS = {
 _BATCH_SIZES = {"cuda": 256, "cpu": 32, "ray": 64}  # on a CPU a chunk takes long, and a chunk is what a kill can lose
 
 
-def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) -> list[str]:
+def add_scoring_options(
+    parser: argparse.ArgumentParser, required: bool = True, several_judges: bool = False
+) -> list[str]:
     """Add the options that say which judge scores, and how; `--input` and `--output` are the script's own.
 
     Args:
         parser: The script's parser.
         required: Whether the script can do nothing without a judge.
+        several_judges: Whether `--judge` may be given several times, and so gives a list.
 
     Returns:
         Their names in the parsed options.
@@ -58,8 +65,10 @@ def add_scoring_options(parser: argparse.ArgumentParser, required: bool = True) 
         group.add_argument(
             "--judge",
             required=required,
+            action="append" if several_judges else "store",
             metavar="DIR|HUB_ID",
-            help="judge folder that train/train.py wrote; or any instruct model with --rubric: the zero-shot baseline",
+            help="judge folder that train/train.py wrote; or any instruct model with --rubric: the zero-shot baseline"
+            + ("; several times: all are scored and compared" if several_judges else ""),
         ),
         group.add_argument(
             "--rubric",
@@ -218,6 +227,37 @@ def score_with_options(
     batch_size = options.batch_size or _BATCH_SIZES.get(device, _BATCH_SIZES["cuda"])
     loader: Callable[[], Judge | ChunkJudge] = load_spread if spread else load
     return score_file(loader, source, output, settings, batch_size, options.retry_errors, calibration)
+
+
+def score_and_print(options: argparse.Namespace, kind: InputKind, spread: Spread | None = None) -> int:
+    """Score `--input` into `--output` as `score_with_options` does, print the summary, return the exit status."""
+    summary = score_with_options(options, kind, options.input, options.output, spread)
+    write_out(summary.render())
+    return summary.exit_status
+
+
+def score_in_turn(
+    options: argparse.Namespace, judges: Sequence[str], kind: InputKind, path: Path, outputs: Sequence[Path]
+) -> list[ScoringSummary]:
+    """Score a file with several judges, one after another, as `score_with_options` does with one.
+
+    Each has a process of its own, which leaves nothing of it in memory when the next one comes.
+
+    Raises:
+        JudgeError: If a process dies. Otherwise as `score_with_options`.
+    """
+    summaries = []
+    for judge, output in zip(judges, outputs, strict=True):
+        one = argparse.Namespace(**{**vars(options), "judge": judge})
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            try:
+                summaries.append(process.submit(score_with_options, one, kind, path, output).result())
+            except BrokenProcessPool as error:
+                raise JudgeError(
+                    f"the process that scored with {judge} was killed, perhaps for want of memory; the same command "
+                    "goes on from there"
+                ) from error
+    return summaries
 
 
 def _read_engine_options(options: argparse.Namespace) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_row_without_an_id_gets_its_line_number(write):
     pair = {"conversation": "x", "chosen": ["y"], "rejected": ["z"]}
     path = write("", pair)
     assert [item.key for item in read(path, "pairs")] == [("2", "chosen", 0), ("2", "rejected", 0)]
-    assert [pair.id for pair in ScoreInput(path, "pairs").pairs()] == ["2"]
+    assert [pair.id for pair, _ in ScoreInput(path, "pairs").pairs()] == ["2"]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,18 @@ def test_pair_that_is_none_becomes_an_error_for_each_response(write):
     ]
     assert "input.jsonl:1: chosen[1]: it is empty" in items[0].error
     assert "input.jsonl:2: field 'conversation' is missing" in items[3].error
-    assert [pair.id for pair in ScoreInput(path, "pairs").pairs()] == ["good"]
+    rows = list(ScoreInput(path, "pairs").pairs())
+    assert [(pair.id, len(pair.chosen), error) for pair, error in rows] == [
+        ("empty", 2, items[0].error),
+        ("bare", 1, items[3].error),
+        ("good", 1, None),
+    ]
+    assert [
+        pair.id for pair, error in ScoreInput(write(*(p.to_dict() for p, _ in rows)), "pairs").pairs() if error
+    ] == [
+        "empty",
+        "bare",
+    ]
 
 
 @pytest.mark.parametrize("ids", [("a", "b", "a"), (5, "b", "5"), ("3", "b", None)])
@@ -168,4 +179,4 @@ def test_prepared_parquet_as_input(tmp_path):
         (("a/1", "rejected", 0), "1"),
         (("a/1", "rejected", 1), "2"),
     ]
-    assert [pair.metadata for pair in found.pairs()] == [{"number": 1}]
+    assert [pair.metadata for pair, _ in found.pairs()] == [{"number": 1}]

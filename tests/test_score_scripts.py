@@ -235,7 +235,25 @@ def test_benchmark_with_a_judge(run, options, uninterrupted, tmp_path):
     done = run("run_benchmark.py", "--benchmark", "pairs", "--resamples", 20, "--scores", tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "scores/results.json").read_text("utf-8")) == both
-    assert sum(subset["n"] for subset in both["subsets"].values()) == 59
+    assert sum(subset["n"] for subset in both["subsets"].values()) == 60
+    everything = both["all_pairs"]
+    assert everything["errors"] == 1
+    # The row that can't be read counts as wrong here and in what the scoring scripts print.
+    assert f"pair accuracy  {everything['accuracy']['ties_half']:.4f}" in uninterrupted[1]
+
+
+def test_benchmark_with_two_judges(run, judge, pairs, save_tiny_judge, tiny_tokenizer, tmp_path):
+    other = save_tiny_judge(tmp_path / "tiny", tiny_tokenizer("split_digits"), RUBRIC)
+    judges = ["--judge", judge, "--judge", other]
+    arguments = ["--input", pairs, "--limit", 8, "--engine", "transformers", "--resamples", 20, "--output", tmp_path]
+    done = run("run_benchmark.py", "--benchmark", "pairs", *judges, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "#### tiny (tiny.1) minus tiny (tiny.2)" in done.stdout
+    (comparison,) = json.loads((tmp_path / "results.json").read_text("utf-8"))["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("tiny (tiny.1)", "tiny (tiny.2)")
+    first, second = (read_scores(tmp_path / "judges" / name) for name in ("tiny.1", "tiny.2"))
+    assert len(first) == len(second) == 16
+    assert first[0]["aggregate"] != second[0]["aggregate"]
 
 
 @pytest.mark.parametrize(
@@ -244,6 +262,7 @@ def test_benchmark_with_a_judge(run, options, uninterrupted, tmp_path):
         ([], "name the folder with the --scores, or a --judge"),
         (["--judge", "y", "--input", "z"], "--judge needs --output"),
         (["--judge", "y", "--output", "o"], "--judge with --benchmark pairs needs --input"),
+        (["--judge", "y", "--judge", "z", "--input", "i"], "--judge needs --output"),
         (["--scores", "x", "--truncate-turns"], "--truncate-turns says how to score, which needs a --judge"),
     ],
 )
@@ -314,14 +333,20 @@ def test_bad_rows_get_records_and_the_others_scores(run, judge, tmp_path):
     assert "can't be encoded as UTF-8" in errors["surrogate", "rejected"]
 
 
-def test_a_tokenizer_of_other_weights_is_refused(run, judge, tiny_tokenizer, save_tiny_judge, tmp_path):
+def test_a_tokenizer_of_other_weights_and_another_rubric_are_refused(
+    run, judge, tiny_tokenizer, save_tiny_judge, tmp_path
+):
     write_jsonl(tmp_path / "rows.jsonl", [{"prompt": "List a word.", "response": "red"}])
     small = save_tiny_judge(tmp_path / "small", tiny_tokenizer("split_digits"), RUBRIC, vocab_size=200)
     other = save_tiny_judge(tmp_path / "other", tiny_tokenizer("split_digits"), RUBRIC)
     tiny_tokenizer("sentencepiece").save_pretrained(other)
-    for folder, message in ((small, "does not belong to these weights"), (other, "gives other score tokens than")):
-        arguments = ["--judge", folder, "--input", tmp_path / "rows.jsonl", "--output", tmp_path / "out"]
-        done = run("score_responses.py", *arguments, "--engine", "transformers")
+    for folder, options, message in (
+        (small, [], "does not belong to these weights"),
+        (other, [], "gives other score tokens than"),
+        (judge, ["--rubric", "helpsteer"], "was trained with rubric 'two' and can't follow"),
+    ):
+        arguments = ["--judge", folder, "--input", tmp_path / "rows.jsonl", "--output", tmp_path / folder.name / "out"]
+        done = run("score_responses.py", *arguments, *options, "--engine", "transformers")
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -10,8 +10,9 @@ import numpy as np
 
 from rmkit.evaluation.agreement import rank_correlation
 from rmkit.evaluation.outcomes import Outcome
-from rmkit.evaluation.records import SIDES, Scoring
+from rmkit.evaluation.records import Scoring
 from rmkit.rubric import Rubric
+from rmkit.score_items import SIDES
 from rmkit.scores import ScoreDistribution
 
 BINS = 5

@@ -23,7 +23,8 @@ def add_prior_sets(scoring: Scoring, folders: Mapping[str, Path]) -> Scoring:
     Raises:
         DataError: If a folder is of another judge, or can't be read.
     """
-    pairs, judgments, digests = list(scoring.pairs), dict(scoring.judgments), [scoring.scores_sha256]
+    pairs, unread = list(scoring.pairs), list(scoring.unread)
+    judgments, digests = dict(scoring.judgments), [scoring.scores_sha256]
     notes = list(scoring.notes)
     for name, folder in folders.items():
         found = read_scoring(folder)
@@ -31,12 +32,31 @@ def add_prior_sets(scoring: Scoring, folders: Mapping[str, Path]) -> Scoring:
             if found.manifest.get(field) != scoring.manifest.get(field):
                 raise DataError(f"{folder}: was scored by another judge ({field} differs); score {name} with the same")
         pairs += [replace(pair, id=f"{name}/{pair.id}", subset=name) for pair in found.pairs]
+        unread += [replace(pair, id=f"{name}/{pair.id}", subset=name) for pair in found.unread]
         judgments |= {(f"{name}/{key[0]}", *key[1:]): judgment for key, judgment in found.judgments.items()}
         digests.append(found.scores_sha256)
         notes += [f"{name}: {note}" for note in found.notes]
     manifest = {**scoring.manifest, "records": len(judgments)}
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return Scoring(tuple(pairs), judgments, scoring.rubric, manifest, digest, tuple(notes))
+    return Scoring(tuple(pairs), judgments, scoring.rubric, manifest, digest, tuple(notes), tuple(unread))
+
+
+def name_folders(judges: Sequence[str]) -> list[str]:
+    """A folder name for each judge, from its folder or hub id; a number tells those of one name apart.
+
+    Raises:
+        DataError: If a judge is given twice.
+    """
+    paths = [Path(judge) for judge in judges]
+    places = [str(path.resolve()) if path.is_dir() else judge for path, judge in zip(paths, judges, strict=True)]
+    twice = next((place for place, count in Counter(places).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice}: is given twice, and a judge can't be compared with itself")
+    own = [
+        Path(place).name if path.is_dir() else place.replace("/", "--")
+        for path, place in zip(paths, places, strict=True)
+    ]
+    return [name if own.count(name) == 1 else f"{name}.{own[:i].count(name) + 1}" for i, name in enumerate(own)]
 
 
 def name_judges(folders: Sequence[Path], manifests: Sequence[Mapping[str, Any]]) -> list[str]:

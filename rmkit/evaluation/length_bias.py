@@ -14,8 +14,9 @@ from statsmodels.regression.linear_model import OLS
 
 from rmkit.evaluation.intervals import LEVEL, mean_interval, share_interval
 from rmkit.evaluation.outcomes import Outcome
-from rmkit.evaluation.records import SIDES, Scoring
+from rmkit.evaluation.records import Scoring
 from rmkit.schema import PreferencePair
+from rmkit.score_items import SIDES
 from rmkit.scores import verdict
 
 RATIO_EDGES = (-1.5, -0.5, -0.1, 0.1, 0.5, 1.5)
@@ -53,7 +54,12 @@ def measure_length_bias(
     """
     pairs = {pair.id: pair for pair in scoring.pairs}
     duels = {
-        name: [duel for outcome in outcomes for duel in _list_duels(pairs[outcome.id], outcome, scoring)]
+        name: [
+            duel
+            for outcome in outcomes
+            if outcome.id in pairs  # a row that could not be read has no length
+            for duel in _list_duels(pairs[outcome.id], outcome, scoring)
+        ]
         for name, outcomes in groups.items()
     }
     everything = [duel for found in duels.values() for duel in found]

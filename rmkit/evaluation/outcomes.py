@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from rmkit.errors import DataError
-from rmkit.evaluation.records import SIDES, ResponseKey, Scoring
+from rmkit.evaluation.records import ResponseKey, Scoring
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, PreferencePair
+from rmkit.score_items import SIDES
 from rmkit.scores import aggregate, probability_higher, verdict
 
 READOUT_TOLERANCES = {"mean": 0.0, "mode": 1e-9}
@@ -104,7 +105,7 @@ class Outcome:
 def compare_pairs(
     scoring: Scoring, contests: Callable[[PreferencePair], Sequence[Contest]] = contest_of_two
 ) -> list[Outcome]:
-    """One outcome per contest, in the order of the pairs.
+    """One outcome per contest, in the order of the pairs; then those of rows that could not be read.
 
     Args:
         scoring: Pairs with their judgements.
@@ -118,6 +119,13 @@ def compare_pairs(
     for pair in bar:
         responses = _Responses(pair, scoring)
         outcomes += [responses.compare(contest) for contest in contests(pair)]
+    for pair in scoring.unread:
+        responses = _Responses(pair, scoring)
+        try:
+            found = contests(pair)
+        except DataError:  # not even its form is known
+            found = (Contest(pair.id, pair.subset),)
+        outcomes += [responses.compare(contest) for contest in found]
     return outcomes
 
 

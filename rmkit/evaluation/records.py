@@ -11,10 +11,10 @@ from typing import Any
 from rmkit.errors import DataError
 from rmkit.jsonl import read_jsonl
 from rmkit.manifest import read_json, sha256_file
+from rmkit.row_files import find_rows
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, PreferencePair
-
-SIDES = ("chosen", "rejected")
+from rmkit.score_items import SIDES, ScoreInput
 
 ResponseKey = tuple[str, str, int]
 """Pair id, side and index of one response."""
@@ -25,12 +25,13 @@ class Scoring:
     """One judge's judgements of one file of pairs.
 
     Args:
-        pairs: All pairs to report on, in file order.
+        pairs: The pairs to report on, in file order.
         judgments: Judgement per response. A response without one was not scored.
         rubric: The rubric that the judge used.
         manifest: The scoring folder's manifest.
         scores_sha256: SHA-256 of `scores.jsonl`.
         notes: What a reader of the figures must know, a sentence each.
+        unread: Stand-ins, without texts, for rows that could not be read: comparisons without a verdict.
     """
 
     pairs: tuple[PreferencePair, ...]
@@ -39,6 +40,7 @@ class Scoring:
     manifest: Mapping[str, Any]
     scores_sha256: str
     notes: tuple[str, ...] = ()
+    unread: tuple[PreferencePair, ...] = ()
 
 
 def read_scoring(scores: Path, pairs: Path | None = None) -> Scoring:
@@ -56,14 +58,15 @@ def read_scoring(scores: Path, pairs: Path | None = None) -> Scoring:
     judgments = read_judgments(scores / "scores.jsonl", rubric)
     check_count(scores, manifest, len(judgments))
     file = _find_pairs(scores, pairs)
-    rows = read_pairs(file)
+    rows, unread = read_pairs(file)
     return Scoring(
-        pairs=tuple(rows),
+        pairs=rows,
         judgments=judgments,
         rubric=rubric,
         manifest=manifest,
         scores_sha256=sha256_file(scores / "scores.jsonl"),
-        notes=tuple(_compare_files(file, rows, judgments, manifest, given=pairs is not None)),
+        notes=tuple(_compare_files(file, rows + unread, judgments, manifest, given=pairs is not None)),
+        unread=unread,
     )
 
 
@@ -97,21 +100,21 @@ def check_count(scores: Path, manifest: Mapping[str, Any], found: int) -> None:
         )
 
 
-def read_pairs(path: Path) -> list[PreferencePair]:
-    """Read all rows of a `pairs.jsonl`.
+def read_pairs(path: Path) -> tuple[tuple[PreferencePair, ...], tuple[PreferencePair, ...]]:
+    """Read the rows of a pairs file as scoring does.
+
+    Returns:
+        The pairs, and stand-ins without texts for rows that can't be read.
 
     Raises:
-        DataError: For a broken row, an id that stands twice, or a file without rows.
+        DataError: For an id that stands twice, or a file without any pair that can be read.
     """
-    pairs: dict[str, PreferencePair] = {}
-    for where, record in read_jsonl(path):
-        pair = PreferencePair.from_dict(record, where)
-        if pair.id in pairs:
-            raise DataError(f"{where}: id {pair.id!r} stands twice; ids must be unique within the file")
-        pairs[pair.id] = pair
+    rows = list(ScoreInput(path, "pairs").pairs())
+    pairs = tuple(pair for pair, error in rows if error is None)
     if not pairs:
-        raise DataError(f"{path}: no pairs, so there is nothing to report on")
-    return list(pairs.values())
+        reason = f"; the first of {len(rows)} rows that can't be read: {rows[0][1]}" if rows else ""
+        raise DataError(f"{path}: no pairs, so there is nothing to report on{reason}")
+    return pairs, tuple(pair for pair, error in rows if error is not None)
 
 
 def read_judgments(
@@ -166,17 +169,19 @@ def _check_judgment(judgment: Judgment, rubric: Rubric, where: str) -> None:
 
 
 def _find_pairs(scores: Path, pairs: Path | None) -> Path:
-    if pairs is None:
-        copy = scores / "pairs.jsonl"
-        if not copy.is_file():
-            raise DataError(f"{scores}: no pairs.jsonl here; name the file that was scored with --pairs")
-        return copy
-    return pairs / "pairs.jsonl" if pairs.is_dir() else pairs
+    folder = scores if pairs is None else pairs
+    if not folder.is_dir():
+        return folder
+    file = find_rows(folder, "pairs")
+    if file is None:
+        advice = "name the file that was scored with --pairs" if pairs is None else "name the file itself"
+        raise DataError(f"{folder}: no pairs.jsonl or pairs.parquet here; {advice}")
+    return file
 
 
 def _compare_files(
     file: Path,
-    pairs: list[PreferencePair],
+    pairs: tuple[PreferencePair, ...],
     judgments: Mapping[ResponseKey, Judgment],
     manifest: Mapping[str, Any],
     given: bool,

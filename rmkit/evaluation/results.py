@@ -144,7 +144,7 @@ def _evaluate(
     return results | {
         "all_pairs": {
             **count_outcomes(outcomes).to_dict(),
-            "records": len(scoring.pairs),
+            "records": len(scoring.pairs) + len(scoring.unread),
             **everything,
             "interval": figure_interval(
                 outcomes, all_rows, everything, resample_accuracies({"": all_rows}, resamples, seed)[""]

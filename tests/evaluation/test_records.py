@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from rmkit.errors import DataError
 from rmkit.evaluation.records import read_pairs, read_scoring
+from rmkit.evaluation.results import evaluate
 from rmkit.jsonl import read_jsonl, write_jsonl
 from rmkit.manifest import read_json, write_json
+from rmkit.row_files import PAIR_SCHEMA, build_batch
 
 ROWS = [("a", "x", 4, 2), ("b", "x", 3, 3), ("c", "y", 1.5, None)]
 
@@ -40,8 +44,37 @@ def test_pairs_may_be_a_file_or_a_prepared_folder(folder, tmp_path):
     (folder / "pairs.jsonl").rename(prepared / "pairs.jsonl")
     with pytest.raises(DataError, match="--pairs"):
         read_scoring(folder)
-    assert read_scoring(folder, prepared).pairs == read_scoring(folder, prepared / "pairs.jsonl").pairs
-    assert read_scoring(folder, prepared).notes == ()
+    expected = read_scoring(folder, prepared)
+    assert expected.pairs == read_scoring(folder, prepared / "pairs.jsonl").pairs
+    assert expected.notes == ()
+    rows = [record for _, record in read_jsonl(prepared / "pairs.jsonl")]
+    (prepared / "pairs.jsonl").unlink()
+    with pytest.raises(DataError, match=r"no pairs.jsonl or pairs.parquet here; name the file itself"):
+        read_scoring(folder, prepared)
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_batches([build_batch(rows, PAIR_SCHEMA)]), prepared / "pairs.parquet"
+    )
+    assert read_scoring(folder, prepared).pairs == expected.pairs
+
+
+def test_rows_that_can_not_be_read_are_comparisons_without_a_verdict(folder, tmp_path):
+    rows = [record for _, record in read_jsonl(folder / "pairs.jsonl")]
+    rows[0]["conversation"] = []
+    rows[1] |= {"chosen": ["", "two"]}
+    write_jsonl(tmp_path / "broken.jsonl", rows)
+    scoring = read_scoring(folder, tmp_path / "broken.jsonl")
+    assert [pair.id for pair in scoring.pairs] == ["c"]
+    assert [(pair.id, pair.subset, pair.chosen) for pair in scoring.unread] == [
+        ("a", "x", ("",)),
+        ("b", "x", ("", "")),
+    ]
+    edit_record(folder, 0, error="DataError: broken.jsonl:1: conversation", aggregate=None, attributes={})
+    results = evaluate(read_scoring(folder, tmp_path / "broken.jsonl"), "pairs", resamples=5)
+    everything = results["all_pairs"]
+    assert (everything["n"], everything["records"], everything["errors"]) == (4, 3, 4)  # b has two right responses
+    assert everything["accuracy"] == {"ties_half": 0, "ties_zero": 0}
+    assert results["subsets"]["x"]["errors"] == 3
+    assert {"id": "a", "error": "chosen: DataError: broken.jsonl:1: conversation"} in results["error_examples"]
 
 
 def test_other_pairs_are_noted_or_refused(folder, tmp_path):
@@ -117,7 +150,7 @@ def test_pairs_files_without_rows_or_with_an_id_twice_are_refused(folder, tmp_pa
         read_pairs(tmp_path / "empty.jsonl")
     pairs = [record for _, record in read_jsonl(folder / "pairs.jsonl")]
     write_jsonl(tmp_path / "twice.jsonl", [*pairs, pairs[0]])
-    with pytest.raises(DataError, match=r"twice.jsonl:4: id 'a' stands twice"):
+    with pytest.raises(DataError, match=r"twice.jsonl:4: id 'a' stands in line 1 too"):
         read_pairs(tmp_path / "twice.jsonl")
     write_jsonl(tmp_path / "text.jsonl", [{**pairs[0], "chosen": "not a list"}])
     with pytest.raises(DataError, match=r"text.jsonl:1: chosen must be a list"):
