@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoTokenizer
 
 from rmkit.engines import Query
 from rmkit.engines.vllm import VllmEngine
@@ -172,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, default=2, help="(default: 2)")
     parser.add_argument("--width", type=int, default=64, help="(default: 64)")
     parser.add_argument("--vocabulary", type=int, default=4096, help="of a tokenizer trained here (default: 4096)")
+    parser.add_argument("--tokenizer", metavar="DIR", help="a real one, in its place")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=(*VARIANTS, "drafts"))
     options = parser.parse_args(argv)
@@ -179,8 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("drafts takes an engine of its own: --variants drafts")
 
     items = list(ScoreInput(find_input(options.input, "pairs"), "pairs", options.pairs).items())
-    texts = [item.response for item in items] + [m.content for item in items for m in item.conversation]
-    tokenizer = train_tokenizer(texts, options.vocabulary)
+    if options.tokenizer:
+        tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    else:
+        texts = [item.response for item in items] + [m.content for item in items for m in item.conversation]
+        tokenizer = train_tokenizer(texts, options.vocabulary)
     model = build_tiny_model(tokenizer, options.layers, options.width, 16_384)
     encoder = JudgeEncoder(tokenizer, load_rubric(options.rubric))
     tokens = encoder.score_tokens()
@@ -189,7 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     line, _ = tokens.encode({item.attribute.key: item.attribute.minimum for item in tokens.attributes})
     print(
         f"{len(prompts)} responses; prompts of {statistics.mean(lengths):.0f} tokens on average, "
-        f"{statistics.median(lengths):.0f} in the middle; a line of {len(line)}; {model.num_parameters():,} parameters"
+        f"{statistics.median(lengths):.0f} in the middle; a line of {len(line)}; a vocabulary of {len(tokenizer):,}; "
+        f"{model.num_parameters():,} parameters"
     )
     needed = count_needed(prompts)
     with tempfile.TemporaryDirectory() as folder:

@@ -57,9 +57,14 @@ def test_a_real_server_gives_the_scores_of_the_other_engines(
     wide = Rubric("wide", tuple(Attribute(key, key.capitalize(), minimum=0, maximum=359) for key in ("help", "all")))
     three_digits = tiny_tokenizer("three_digits")  # 360 scores of one token each: three requests
     assert len(three_digits) <= remote.engine.vocab_size
-    encoders = [remote.encoder, JudgeEncoder(three_digits, wide)]
-    for encoder in encoders:
-        ours, theirs = (Judge(encoder, judge.engine).score(conversations, responses) for judge in (reference, remote))
+    for encoder, mode in (
+        (remote.encoder, "sequential"),
+        (remote.encoder, "independent"),
+        (JudgeEncoder(three_digits, wide), "sequential"),
+    ):
+        ours, theirs = (
+            Judge(encoder, judge.engine, mode=mode).score(conversations, responses) for judge in (reference, remote)
+        )
         for a, b in zip(ours, theirs, strict=True):
             assert a.error is None and b.error is None
             assert tuple(b.attributes) == encoder.rubric.keys
