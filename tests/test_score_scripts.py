@@ -409,6 +409,16 @@ def test_real_pairs(run, repo, shared, judge_server, tmp_path, count):
         assert_same(tmp_path / engine, tmp_path / "transformers", 1e-3)
 
 
+@needs_vllm
+@pytest.mark.long
+def test_a_copy_of_the_model_over_two_processes(run, options, uninterrupted, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # or vLLM asks for a NUMA node for each
+    arguments = [*options[:-1], 8, "--engine", "vllm", "--tensor-parallel-size", 2, "--output", tmp_path / "scores"]
+    done = run("score_pairs.py", *arguments)
+    assert done.returncode == 3, done.stderr
+    assert_same(tmp_path / "scores", uninterrupted[0], 1e-3)
+
+
 def test_full_disk_is_an_error_message(repo, options, tmp_path):
     command = [sys.executable, "evaluate/score_pairs.py", *map(str, options)]
     command += ["--engine", "transformers", "--output", str(tmp_path / "scores")]

@@ -125,7 +125,11 @@ def compare_pairs(
             found = contests(pair)
         except DataError:  # not even its form is known
             found = (Contest(pair.id, pair.subset),)
-        outcomes += [responses.compare(contest) for contest in found]
+        for contest in found:
+            outcome = responses.compare(contest)
+            # A row that could be read when it was scored has a verdict, but no texts to report on.
+            lost = Outcome(pair.id, contest, error="the row can't be read")
+            outcomes.append(lost if outcome.error is None else outcome)
     return outcomes
 
 
