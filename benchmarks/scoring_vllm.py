@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     items = list(ScoreInput(find_input(options.input, "pairs"), "pairs", options.pairs).items())
     if options.tokenizer:
-        tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+        tokenizer: Any = AutoTokenizer.from_pretrained(options.tokenizer)
     else:
         texts = [item.response for item in items] + [m.content for item in items for m in item.conversation]
         tokenizer = train_tokenizer(texts, options.vocabulary)
