@@ -252,6 +252,12 @@ def serve_faultily() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="session")
+def start_server() -> Callable[..., Any]:
+    """`with start_server(judge_folder, log_file, *options, env=None) as server`: see tests/server_process.py."""
+    return _load_module("server_process").start_server
+
+
+@pytest.fixture(scope="session")
 def judge_server(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_tokenizer: Callable[..., Any],

@@ -105,7 +105,8 @@ class JudgeService:
             "max_length": judge.max_length,
         }
         self._most_scores = max(MOST_SCORES, _count_scores(judge.rubric))
-        self._special = tuple(t for t in judge.encoder.prompts.tokenizer.all_special_tokens if t.strip())
+        added = judge.encoder.prompts.tokenizer.added_tokens_decoder.values()
+        self._special = tuple(token.content for token in added if token.special and token.content.strip())
 
     async def score(self, request: Request, body: bodies.ScoreBody) -> Response:
         """Judge responses: P(score) for each attribute, its mean, and the aggregate of all."""
@@ -210,6 +211,7 @@ class JudgeService:
             raise HTTPException(429, str(error), {"Retry-After": str(error.seconds)}) from error
         except ClosedError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1", **_CLOSE}) from error
+        self._metrics.count_accepted(len(futures))
         judging = asyncio.ensure_future(asyncio.gather(*map(asyncio.wrap_future, futures)))
         leaving = asyncio.ensure_future(_wait_for_leave(request))
         try:

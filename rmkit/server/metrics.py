@@ -29,6 +29,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._accepted = Counter("rmkit_accepted_items", "Items that were accepted", registry=self._registry)
         self._judgments = Counter(
             "rmkit_judgments",
             "Judgements, by outcome: judged, truncated, failed",
@@ -53,6 +54,10 @@ class Metrics:
         """Count a request that was answered."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
+
+    def count_accepted(self, items: int) -> None:
+        """Count items that found a place."""
+        self._accepted.inc(items)
 
     def count_judgments(self, judgments: Sequence[Judgment]) -> None:
         """Count judgements by what became of them."""

@@ -27,6 +27,7 @@ logger = logging.getLogger("rmkit.server")
 
 _BATCH_ITEMS = {"cpu": 32, "cuda": 256}
 _IDLE_SECONDS = 75  # that a connection is kept for a client's next request
+_LAST_SECONDS = 1.0  # in which who just got an answer, and asks again, is told that the server stops
 _TICK = 0.05  # seconds between two looks at whether all is answered
 
 
@@ -125,6 +126,7 @@ async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, d
         logger.info("stopping: %d open items are still judged", dispatcher.open_items)
     while dispatcher.open_items and not server.should_exit:
         await asyncio.sleep(_TICK)
+    await asyncio.sleep(_LAST_SECONDS)
     server.should_exit = True
     ended.cancel()
     await serving
