@@ -21,8 +21,8 @@ from rmkit.transport import Transport, read_json, read_url
 ITEMS_PER_REQUEST = 16
 """Most items, or pairs, that are sent in one request."""
 
-BYTES_PER_REQUEST = 2**20
-"""Length of JSON beyond which a request has one item only."""
+BYTES_PER_REQUEST = 2**19
+"""Length of JSON beyond which a request has one item only; a server takes at least twice that."""
 
 _TOO_LARGE = 413
 _ROUNDING = 1e-6  # by which probabilities may miss their sum, or an aggregate its range

@@ -24,7 +24,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "rmkit_request_seconds",
-            "Time from a request's first byte to its answer",
+            "Seconds from a request's headers to its answer",
             ["path"],
             buckets=_SECONDS,
             registry=self._registry,

@@ -249,6 +249,40 @@ def test_a_failure_on_the_way_leaves_nothing_behind(judges: dict[str, Judge]) ->
     assert after.aggregate == pytest.approx(before.aggregate, abs=1e-6)
 
 
+def test_what_arrives_while_others_are_read_joins_them(judges: dict[str, Judge]) -> None:
+    judge, responses = judges["vllm"], [f"{number} words" for number in range(6)]
+    expected = judge.score(["Hi"] * len(responses), responses)
+    begun = [judge.begin("Hi", response) for response in responses]
+    waiting = [list(judging.readings) for judging in begun]
+    unread: list[int] = []
+
+    def arrive() -> list[Any]:
+        unread.append(sum(len(reading.found) < len(judge.rubric.keys) for [reading] in begun[: len(unread)]))
+        return waiting.pop(0) if waiting else []
+
+    judge.engine.follow_arriving(arrive)  # type: ignore[attr-defined]
+    assert max(unread[: len(responses)]) > 1  # each came while those before it were being read
+    for judging, other in zip(begun, expected, strict=True):
+        found = judging.judgment()
+        assert found.aggregate == pytest.approx(other.aggregate, abs=1e-4)
+
+
+def test_what_arrives_and_is_too_long_for_sessions_is_read_too(judges: dict[str, Judge]) -> None:
+    judge = judges["vllm"]
+    engine: Any = judge.engine
+    [expected], [other] = judge.score(["Hi"], ["a " * 150]), judge.score(["Hi"], ["b"])
+    long, short = judge.begin("Hi", "a " * 150), judge.begin("Hi", "b")
+    waiting = [list(long.readings), list(short.readings)]
+    room, engine._sessions._room = engine._sessions._room, 8
+    try:
+        while waiting:
+            engine.follow_arriving(lambda: waiting.pop(0) if waiting else [])
+    finally:
+        engine._sessions._room = room
+    assert long.judgment().aggregate == pytest.approx(expected.aggregate, abs=1e-4)
+    assert short.judgment().aggregate == pytest.approx(other.aggregate, abs=1e-4)
+
+
 def test_starting_vllm_changes_no_score_of_transformers(judges: dict[str, Judge], tiny: ModuleType) -> None:
     model = judges["transformers"].engine.model  # type: ignore[attr-defined]
     encoder = judges["transformers"].encoder
