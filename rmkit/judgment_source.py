@@ -30,13 +30,11 @@ class Answer:
 
     Args:
         judgments: A judgement for each item, by its key; failed ones have an `error`.
-        outage: Why the judge itself gave nothing, or None. Then its items have this as their error.
-        asked: How many items the judge was asked about, because they were not known already.
+        asked: Those of them that the judge was asked for now, because they were not known already.
     """
 
     judgments: Mapping[str, Judgment]
-    outage: str | None = None
-    asked: int = 0
+    asked: Mapping[str, Judgment]
 
 
 class JudgmentSource:
@@ -124,7 +122,7 @@ class JudgmentSource:
             self._runner.load()
 
     def judge(self, items: Mapping[str, JudgeItem]) -> Answer:
-        """Judge items; those of the last call and of the cache are not judged again.
+        """Judge items, but not those of the cache, nor those of the last call if it had all of these.
 
         Args:
             items: What to judge, by a key that is equal only for equal items.
@@ -135,21 +133,20 @@ class JudgmentSource:
         """
         with self._lock:
             self._runner.load()
-            known = {key: judged for key, judged in self._remembered.items() if key in items}
+            known = self._remembered if items.keys() <= self._remembered.keys() else {}
             cache = None if self._cache is None else JudgmentCache(self._cache, self._runner.identity)
             if cache is not None:
-                known |= cache.read(key for key in items if key not in known)
-            asked = {key: item for key, item in items.items() if key not in known}
+                known = {**known, **cache.read(key for key in items if key not in known)}
+            missing = {key: item for key, item in items.items() if key not in known}
             try:
-                found = dict(zip(asked, self._runner.score(list(asked.values())), strict=True)) if asked else {}
+                asked = dict(zip(missing, self._runner.score(list(missing.values())), strict=True)) if missing else {}
             except _Outage as error:
-                failed = Judgment({}, None, error=f"JudgeError: {error}")
-                return Answer({**known, **dict.fromkeys(asked, failed)}, str(error), len(asked))
-            judged = {key: judgment for key, judgment in found.items() if judgment.error is None}
+                asked = dict.fromkeys(missing, Judgment({}, None, error=f"JudgeError: {error}"))
+            judged = {key: judgment for key, judgment in asked.items() if judgment.error is None}
             if cache is not None and judged:
                 cache.write(judged)
-            self._remembered = {key: judgment for key, judgment in known.items()} | judged
-            return Answer(known | found, None, len(asked))
+            self._remembered = {**known, **judged}
+            return Answer({**known, **asked}, asked)
 
 
 class _Outage(Exception):
@@ -244,10 +241,11 @@ class _ServedJudge:
     def __init__(self, client: JudgeClient) -> None:
         self._client = client
         self._identity: dict[str, Any] | None = None
+        self._rubric: Rubric | None = None
         self._was_away = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_identity": None, "_was_away": False}
+        return {**self.__dict__, "_identity": None, "_rubric": None, "_was_away": False}
 
     @property
     def is_loaded(self) -> bool:
@@ -255,7 +253,8 @@ class _ServedJudge:
 
     @property
     def rubric(self) -> Rubric:
-        return Rubric.from_dict(self._known["rubric"], f"{self._client.url}/health")
+        assert self._rubric is not None
+        return self._rubric
 
     @property
     def readout(self) -> str:
@@ -272,7 +271,9 @@ class _ServedJudge:
 
     def load(self) -> None:
         if self._identity is None:
-            self._identity = self._ask_identity()
+            found = self._ask_identity()
+            self._rubric = Rubric.from_dict(found["rubric"], f"{self._client.url}/health")
+            self._identity = found
 
     def score(self, items: Sequence[JudgeItem]) -> list[Judgment]:
         different: list[str] = []

@@ -16,13 +16,14 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
 from rmkit.console import write_out
-from rmkit.engines import ENGINES
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.policy_prompts import read_policy_prompts
 from rmkit.reward_failures import ON_FAILURE
 from rmkit.rewards import JudgeReward
 from rmkit.rubric import load_rubric
 from rmkit.training.run_record import write_run
+
+_ENGINES = ("transformers", "vllm")
 
 
 @dataclass
@@ -50,7 +51,7 @@ class RewardArguments:
     )
     reward_engine: str = field(
         default="transformers",
-        metadata={"help": f"What runs a judge folder: {', '.join(ENGINES)}.", "choices": ENGINES},
+        metadata={"help": f"What runs a judge folder: {', '.join(_ENGINES)}.", "choices": _ENGINES},
     )
     reward_memory: float = field(default=0.3, metadata={"help": "vllm: its share of the GPU's memory."})
     attribute: list[str] | None = field(
@@ -81,17 +82,23 @@ class RewardArguments:
     timeout: float | None = field(default=None, metadata={"help": "A server: seconds to wait for an answer."})
     retries: int | None = field(default=None, metadata={"help": "A server: how often a request is repeated."})
 
+    def __post_init__(self) -> None:
+        self.make()  # what can't be a reward is refused before anything is loaded
+
     def make(self) -> list[JudgeReward]:
         """The rewards: one, or one for each attribute.
 
         Raises:
-            RubricError: If the rubric can't be read.
-            ValueError: See `JudgeReward`.
+            JudgeError: If the judge is an address that is none.
+            ValueError: If the rubric can't be read, for a number outside its range, or an option of another judge.
         """
+        is_server = self.judge.startswith(("http://", "https://"))
+        if not is_server and (self.timeout is not None or self.retries is not None):
+            raise ValueError("timeout and retries are for a judge server, and this judge is none; leave them out")
         named = {"judge", "reward_engine", "reward_memory", "attribute", "rubric", "timeout", "retries"}
         options = {option.name: getattr(self, option.name) for option in fields(self) if option.name not in named}
         options |= {name: value for name in ("timeout", "retries") if (value := getattr(self, name)) is not None}
-        if self.reward_engine == "vllm":
+        if self.reward_engine == "vllm" and not is_server:
             options["gpu_memory_utilization"] = self.reward_memory
         options |= {"engine": self.reward_engine, "rubric": load_rubric(self.rubric) if self.rubric else None}
         if self.attribute:
@@ -129,7 +136,7 @@ def read_arguments(parser: Any, argv: list[str] | None) -> tuple[Any, ...]:
     """
     try:
         return parser.parse_args_and_config(argv)
-    except (OSError, ValueError) as error:
+    except (JudgeError, OSError, ValueError) as error:
         sys.exit(f"{parser.prog}: {error}")
 
 

@@ -220,10 +220,10 @@ class JudgeReward:
         if self.shape.attribute is not None and any(item.rubric is None for item in items.values()):
             self._source.rubric[self.shape.attribute]  # a key that no row can have is a mistake, no failed judgement
         answer = self._source.judge(items)
-        errors = [judged.error for judged in answer.judgments.values() if judged.error is not None]
-        if len(errors) < len(items):
+        errors = [judged.error for judged in answer.asked.values() if judged.error is not None]
+        if len(errors) < len(answer.asked):
             self._breaker.record_success()
-        elif answer.asked and self.on_failure != "raise":
+        elif errors and self.on_failure != "raise":
             self._breaker.record_outage(errors[0])
         outcomes = {key: self._reward(item, answer.judgments[key]) for key, item in items.items()}
         return [

@@ -13,7 +13,7 @@ from rmkit.schema import JudgeItem
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Answers `/health` and `/score` as a judge server does, until it is told to fail.
+    """Answers `/health` and `/score` as a judge server does, until it is told to fail; no other path works.
 
     Attributes:
         fault: `garbage`, `nan`, `half` (of the rows), `gone` (503), `busy` (429), `late`, or None for right answers.
@@ -76,13 +76,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.health["open_items"] += 1  # it is never the same
-        self._answer(503 if self.server.fault in ("gone", "busy") else 200, json.dumps(self.server.health))
+        found = {"data": [{"id": "tiny"}]} if self.path == "/v1/models" else self.server.health
+        self._answer(503 if self.server.fault in ("gone", "busy") else 200, json.dumps(found))
 
     def do_POST(self) -> None:
         data = json.loads(self.rfile.read(int(self.headers["content-length"])))
         fault = self.server.fault
-        if fault in ("gone", "busy"):
-            return self._answer(503 if fault == "gone" else 429, "{}")
+        if fault in ("gone", "busy") or self.path != "/score":
+            return self._answer(429 if fault == "busy" else 503, "{}")
         if fault == "late":
             self.server.late.wait(60)
         with self.server.lock:

@@ -97,6 +97,15 @@ def test_what_is_misspelt_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("policy: p\nprompts: q\njudge: j\non_failur: none\n")
     with pytest.raises(SystemExit, match="on_failur"):
         parse("grpo", "--config", str(tmp_path / "bad.yaml"), "--output_dir", str(tmp_path))
+    needed = ["--policy", "p", "--prompts", "q", "--output_dir", str(tmp_path), "--judge"]
+    for options, message in (
+        (["runs/judge", "--timeout", "5"], "timeout and retries are for a judge server"),
+        (["runs/judge", "--clip", "-1"], "clip -1.0 must be above 0"),
+        (["runs/judge", "--rubric", "nowhere"], "nowhere"),
+        (["http://me:secret@there", "--retries", "1"], "holds a password"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            parse("grpo", *needed, *options)
 
 
 @pytest.mark.parametrize("kind", ["rloo", "online_dpo"])

@@ -30,11 +30,16 @@ CALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def judge(
+def judge_folder(
     tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_judge: Callable[..., Path]
-) -> Judge:
+) -> Path:
     folder = tmp_path_factory.mktemp("judge")
-    return Judge.load(save_tiny_judge(folder, tiny_tokenizer("split_digits"), RUBRIC, initializer_range=0.5))
+    return save_tiny_judge(folder, tiny_tokenizer("split_digits"), RUBRIC, initializer_range=0.5)
+
+
+@pytest.fixture(scope="module")
+def judge(judge_folder: Path) -> Judge:
+    return Judge.load(judge_folder)
 
 
 @pytest.fixture
@@ -82,6 +87,13 @@ def test_no_fault_of_a_server_becomes_a_number(fault: str, server: Any, expected
         server.fault = None
         for reward in (none, mean, stop):
             assert reward(**CALL) == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_outage_of_the_engine_http_is_one_too(server: Any, judge_folder: Path) -> None:
+    options: dict[str, Any] = {"engine": "http", "url": server.url, "retries": 0}
+    assert JudgeReward(judge_folder, **options)(**CALL) == [None] * 4  # its completions are answered with 503
+    with pytest.raises(JudgeError, match=f"4 of 4 completions can't be judged.*{server.url}"):
+        JudgeReward(judge_folder, on_failure="raise", **options)(**CALL)
 
 
 def test_a_judge_that_stays_away_stops_the_run(server: Any) -> None:
@@ -139,6 +151,15 @@ def test_what_is_known_is_not_asked_again(server: Any, tmp_path: Path, expected:
     assert again(**newest) == [*rewards[:4], None]
     server.fault = None
     assert again(**newest)[4] is not None  # a failure was not kept
+    lonely = make(server, cache=tmp_path / "cache", max_outages=2)
+    lonely.load()
+    server.fault = "gone"
+    assert lonely(**more) == rewards
+    later = {"prompts": [*CALL["prompts"], "Sort."], "completions": [*CALL["completions"], "Later."]}
+    assert lonely(**later) == [*rewards[:4], None]
+    with pytest.raises(JudgeError, match="in 2 calls in a row"):  # what the cache knows is no sign of the judge
+        lonely(**later)
+    server.fault = None
     asked = server.asked
     server.health["judge_sha256"] = "def"
     make(server, cache=tmp_path / "cache")(**CALL)
