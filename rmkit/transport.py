@@ -164,7 +164,8 @@ class Transport:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(ask(index, body)) for index, body in enumerate(bodies)]
             except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+                first = errors.exceptions[0]
+                raise first from first.__cause__
         return [task.result() for task in tasks]
 
     async def _asend(
