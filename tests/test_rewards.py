@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import multiprocessing
 import pickle
@@ -243,7 +244,16 @@ def test_it_is_the_same_after_pickling_in_a_process_of_its_own(judge_folder: Pat
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         there = pool.submit(reward, **call).result(timeout=600)
     assert there == [pytest.approx(rewards[0], abs=1e-6), None]
-    assert pickle.loads(pickle.dumps(reward)).__name__ == "judge_reward_helpfulness"
+    again = pickle.loads(pickle.dumps(reward))
+    assert again.__name__ == "judge_reward_helpfulness" and not again._source.is_loaded
+
+
+def test_a_deep_copy_shares_the_judge(judge_folder: Path, judge: Judge) -> None:
+    call: dict[str, Any] = {"prompts": ["Sort."], "completions": ["Fine."]}
+    for reward in (JudgeReward(judge_folder), JudgeReward(judge)):
+        rewards = reward(**call)
+        other = copy.deepcopy(reward)
+        assert other._source is reward._source and other(**call) == rewards
 
 
 def test_a_loaded_judge_cannot_be_pickled_or_loaded_otherwise(judge: Judge) -> None:

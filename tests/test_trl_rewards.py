@@ -255,8 +255,10 @@ def test_async_grpo_s_rollout_worker(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that experimental trainers may change
         from trl.experimental.async_grpo.async_rollout_worker import AsyncRolloutWorker  # noqa: PLC0415 (slow)
+    from accelerate import PartialState  # noqa: PLC0415 (slow)
     from trl.chat_template_utils import qwen3_chat_template  # noqa: PLC0415 (slow)
 
+    PartialState()  # as a trainer does; the worker's log needs it
     tokenizer = AutoTokenizer.from_pretrained(policy_folder)
     tokenizer.chat_template = qwen3_chat_template  # it takes templates that it knows
     with (
