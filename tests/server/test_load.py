@@ -123,16 +123,19 @@ def test_ten_minutes_of_64_clients_leave_no_trace_in_memory(
 
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"}
     with start_server(judge_folder, tmp_path / "log", "--engine", engine, env=environment) as server:
+        process = psutil.Process(server.process.pid)
+        before = sum(process.cpu_times()[:2])
         load, memory = asyncio.run(run(server))
+        cpu = sum(process.cpu_times()[:2]) - before
         assert server.stop() == 0
     early = statistics.median(size for seconds, size in memory if 120 <= seconds < 150)
     late = statistics.median(size for seconds, size in memory if 570 <= seconds < 600)
     p50, p90, p99 = np.percentile(load.seconds, [50, 90, 99]) * 1000
-    rate = len(load.seconds) / memory[-1][0]
+    rate, each = len(load.seconds) / memory[-1][0], 1000 * cpu / len(load.seconds)
     print(
-        f"{engine}: {len(load.seconds):,} requests, {rate:.0f} a second, p50 {p50:.0f} ms, p90 {p90:.0f} ms, "
-        f"p99 {p99:.0f} ms; resident {early / 2**20:.0f} MiB after 2 minutes, {late / 2**20:.0f} after 10; "
-        f"statuses {dict(load.statuses)}"
+        f"{engine}: {len(load.seconds):,} requests, {rate:.0f} a second, {each:.1f} ms of the server's CPU each; "
+        f"p50 {p50:.0f} ms, p90 {p90:.0f} ms, p99 {p99:.0f} ms; resident {early / 2**20:.0f} MiB after 2 minutes, "
+        f"{late / 2**20:.0f} after 10; statuses {dict(load.statuses)}"
     )
     assert load.wrong == []
     assert set(load.statuses) <= {200, 429}
