@@ -33,7 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(
             f"--on_failure {reward.on_failure}: OnlineDPO takes a missing reward for 0, so only raise is safe"
         )
-    config.generation_kwargs = {"min_new_tokens": 1, **(config.generation_kwargs or {})}
+    least = "min_tokens" if config.use_vllm else "min_new_tokens"  # vLLM's name for it, and that of transformers
+    config.generation_kwargs = {least: 1, **(config.generation_kwargs or {})}
     return train_policy(
         policy,
         reward,
