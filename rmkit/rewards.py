@@ -235,6 +235,9 @@ class JudgeReward:
         if judgment.error is not None:
             return _Outcome(judgment=judgment, own_rubric=is_own, error=judgment.error)
         rubric = item.rubric or self._source.rubric
+        if set(judgment.attributes) != set(rubric.keys):
+            reason = f"JudgeError: it judged {sorted(judgment.attributes)} by a rubric of {sorted(rubric.keys)}"
+            return _Outcome(judgment=judgment, own_rubric=is_own, error=reason)
         try:
             raw = self.shape.read_raw(rubric, self._source.readout, judgment)
         except RubricError as error:

@@ -16,7 +16,8 @@ class FaultyServer(ThreadingHTTPServer):
     """Answers `/health` and `/score` as a judge server does, until it is told to fail; no other path works.
 
     Attributes:
-        fault: `garbage`, `nan`, `half` (of the rows), `gone` (503), `busy` (429), `late`, or None for right answers.
+        fault: `garbage`, `nan`, `half` (of the rows), `strange` (attributes), `gone` (503), `busy` (429), `late`, or
+            None for right answers.
         health: What `/health` answers.
         asked: Number of items that `/score` was asked about.
         late: What the fault `late` waits for.
@@ -90,6 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
             judgments = self.server.score([JudgeItem.from_dict(item) for item in data["items"]])
         if fault == "nan":
             judgments[0]["aggregate"] = float("nan")
+        if fault == "strange":
+            judgments = [
+                {**judged, "attributes": {"charm": judged["attributes"]["verbosity"]}} for judged in judgments
+            ]
         if fault == "half":
             judgments = judgments[: len(judgments) // 2]
         text = "<html>It works!</html>" if fault == "garbage" else json.dumps({"judgments": judgments})

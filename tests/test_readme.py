@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rmkit.policy_training import make_parser
 from rmkit.training.settings import build_parser
 
 REPO = Path(__file__).resolve().parents[1]
@@ -26,15 +30,36 @@ def test_commands_name_scripts_and_configs_that_exist(page: Path) -> None:
     assert [name for name in named if not (REPO / name).is_file()] == []
 
 
+def options_of(parser: Any) -> set[str]:
+    return {option for action in parser._actions for option in action.option_strings}
+
+
+@functools.cache
+def policy_options() -> dict[str, set[str]]:
+    """Options of the scripts that train a policy: ours and those of TRL's config."""
+    import trl  # noqa: PLC0415 (slow)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that experimental trainers may change
+        from trl.experimental.online_dpo import OnlineDPOConfig  # noqa: PLC0415 (slow)
+
+    configs = {"grpo": trl.GRPOConfig, "rloo": trl.RLOOConfig, "online_dpo": OnlineDPOConfig}
+    return {
+        f"train/{name}.py": options_of(make_parser(trl.TrlParser, config, "What.\n\n    example\n\nMore."))
+        | {"--config"}
+        for name, config in configs.items()
+    }
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_use_options_that_the_scripts_have(page: Path) -> None:
     unknown = []
-    training = {option for action in build_parser()._actions for option in action.option_strings}
+    parsed = {"train/train.py": options_of(build_parser()), **policy_options()}
     for script, rest in re.findall(
         r"python ((?:data_prep|evaluate|train)/\w+\.py)([^\n|`]*)", page.read_text("utf-8")
     ):
         shared = [REPO / "rmkit/scoring_options.py", REPO / "rmkit/preparation_options.py"]
         source = "".join(file.read_text("utf-8") for file in [REPO / script, *shared])
-        known = training if script == "train/train.py" else set(re.findall(r'"(--[\w-]+)"', source))
+        known = parsed.get(script) or set(re.findall(r'"(--[\w-]+)"', source))
         unknown += [(script, option) for option in re.findall(r"--[\w-]+", rest) if option not in known]
     assert unknown == []

@@ -89,6 +89,15 @@ def test_no_fault_of_a_server_becomes_a_number(fault: str, server: Any, expected
             assert reward(**CALL) == pytest.approx(expected, abs=1e-6)
 
 
+def test_other_attributes_than_the_rubric_s_are_no_judgement(server: Any) -> None:
+    reward = make(server)
+    reward.load()
+    server.fault = "strange"
+    errors: list[Any] = []
+    assert reward(**CALL, log_extra=lambda name, values: errors.append(values)) == [None] * 4
+    assert "judged ['charm'] by a rubric of ['helpfulness', 'verbosity']" in errors[1][0]
+
+
 def test_an_outage_of_the_engine_http_is_one_too(server: Any, judge_folder: Path) -> None:
     options: dict[str, Any] = {"engine": "http", "url": server.url, "retries": 0}
     assert JudgeReward(judge_folder, **options)(**CALL) == [None] * 4  # its completions are answered with 503
