@@ -54,7 +54,7 @@ def plot_curves(cells: Rows, path: Path) -> None:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10, 2.4 * len(noises) + 0.6), layout="constrained")
         grid = figure.subplots(len(noises), len(_CURVES), sharex=True, sharey="col", squeeze=False)
-        for noise, panels in zip(noises, grid, strict=True):
+        for row, (noise, panels) in enumerate(zip(noises, grid, strict=True)):
             for axes, (metric, name) in zip(panels, _CURVES.items(), strict=True):
                 for loss in LOSSES:
                     there = [size for size in sizes if found.get((noise, loss, size), {}).get("n")]
@@ -64,7 +64,9 @@ def plot_curves(cells: Rows, path: Path) -> None:
                 axes.set_xscale("log")
                 axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
                 axes.minorticks_off()
-                axes.set_title(f"{name}, rater noise {noise:g}")
+                if row == 0:
+                    axes.set_title(name)
+            panels[0].set_ylabel(f"rater noise {noise:g}")
         figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=9, frameon=False)
         figure.supxlabel("training rows")
         _save(figure, path)
@@ -83,7 +85,7 @@ def plot_differences(contrasts: Rows, path: Path) -> None:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10, 2.2 * max(1, len(noises)) + 0.6), layout="constrained")
         grid = figure.subplots(max(1, len(noises)), len(_CURVES), sharey=True, sharex="col", squeeze=False)
-        for noise, panels in zip(noises, grid, strict=True):
+        for row, (noise, panels) in enumerate(zip(noises, grid, strict=True)):
             for axes, (metric, name) in zip(panels, _CURVES.items(), strict=True):
                 by_loss = {c["loss"]: c[metric]["by_rows"] for c in chosen if c["noise"] == noise}
                 sizes = list(next(iter(by_loss.values())))
@@ -103,7 +105,9 @@ def plot_differences(contrasts: Rows, path: Path) -> None:
                     )
                 axes.axvline(0, color="grey", linewidth=0.8)
                 axes.set_yticks(range(len(losses)), losses)
-                axes.set_title(f"{name}, rater noise {noise:g}")
+                if row == 0:
+                    axes.set_title(name)
+            panels[0].set_ylabel(f"rater noise {noise:g}")
         if chosen:
             grid[0][0].invert_yaxis()
             figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
