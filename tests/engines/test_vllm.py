@@ -257,7 +257,13 @@ def test_what_arrives_while_others_are_read_joins_them(judges: dict[str, Judge])
     unread: list[int] = []
 
     def arrive() -> list[Any]:
-        unread.append(sum(len(reading.found) < len(judge.rubric.keys) for [reading] in begun[: len(unread)]))
+        unread.append(
+            sum(
+                len(reading.found) < len(judge.rubric.keys)
+                for judging in begun[: len(unread)]
+                for reading in judging.readings
+            )
+        )
         return waiting.pop(0) if waiting else []
 
     judge.engine.follow_arriving(arrive)  # type: ignore[attr-defined]
