@@ -24,7 +24,7 @@ use the server, so leave --host at 127.0.0.1, or set one.
 
 Requests of all clients share the engine's batches. When the queue is full, a request gets status 429 and the seconds
 after which to ask again. SIGTERM or Ctrl-C: what was accepted is answered, new requests get 503, and then the server
-ends with status 0; a second signal ends it at once.
+ends with status 0; a second signal ends it at once, with status 1.
 
 examples:
   python -m rmkit.server --judge runs/judge
@@ -32,7 +32,7 @@ examples:
   {API_KEY_VARIABLE}=... python -m rmkit.server --judge runs/judge --host 0.0.0.0
   python -m rmkit.server --judge Qwen/Qwen3-8B --rubric helpsteer
 
-exit status: 0 after a signal; 1 if the judge can't be loaded or the port can't be had
+exit status: 0 after a signal; 1 after a second, or if the judge can't be loaded or the port can't be had
 """
 
 

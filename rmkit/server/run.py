@@ -111,7 +111,8 @@ async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, d
 
     def stop() -> None:
         if stopping.is_set():
-            server.force_exit = server.should_exit = True
+            logger.warning("stopped at once: %d items were not judged", dispatcher.open_items)
+            os._exit(1)  # an engine amid its work can't be asked to end
         stopping.set()
         dispatcher.close()
 
@@ -124,7 +125,7 @@ async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, d
     await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)
     if not serving.done():
         logger.info("stopping: %d open items are still judged", dispatcher.open_items)
-    while dispatcher.open_items and not server.should_exit:
+    while dispatcher.open_items and not serving.done():
         await asyncio.sleep(_TICK)
     await asyncio.sleep(_LAST_SECONDS)
     server.should_exit = True

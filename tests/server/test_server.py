@@ -346,6 +346,27 @@ def test_sigterm_under_load_loses_nothing_that_was_accepted(
     assert int(log.partition("stopping: ")[2].partition(" ")[0]) > 0, "the load was over before the signal"
 
 
+def test_a_second_signal_ends_the_server_at_once(
+    judge_folder: Path, tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    async def stop_twice(server: Any) -> None:
+        async with httpx.AsyncClient(timeout=300) as client:
+            post = asyncio.create_task(client.post(f"{server.url}/score", json={"items": [LONG] * 256}))
+            while "rmkit_accepted_items_total 256.0" not in (await client.get(f"{server.url}/metrics")).text:
+                await asyncio.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            while (await client.get(f"{server.url}/health")).status_code == 200:
+                await asyncio.sleep(0.01)
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.TransportError):
+                await post
+
+    with start_server(judge_folder, tmp_path / "log") as server:
+        asyncio.run(stop_twice(server))
+        assert server.process.wait(60) == 1
+    assert "stopped at once" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM has no build for this platform")
 def test_vllm_gives_the_same_scores_and_takes_requests_up_at_any_step(
     judge_folder: Path, judge: Judge, tmp_path: Path, start_server: Callable[..., Any]
