@@ -8,7 +8,7 @@ never depend on the words chosen. What makes a set harder is how little of the p
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 
@@ -194,13 +194,27 @@ class Instruction:
     task: Task
 
 
-def draft_instruction(rng: Random, settings: GradedSettings, held_out: bool) -> Instruction:
-    """A random instruction; `held_out` ones are those of pairs, which stand in no row of any seed."""
+def draft_instruction(
+    rng: Random,
+    settings: GradedSettings,
+    held_out: bool,
+    situations: Sequence[Situation] = SITUATIONS,
+    tasks: Sequence[str] | None = None,
+) -> Instruction:
+    """A random instruction.
+
+    Args:
+        rng: Draws it.
+        settings: Its difficulty counts.
+        held_out: Whether it is one of those for pairs, which stand in no row of any seed.
+        situations: Those it may be about.
+        tasks: Those it may ask for, of `TASK_NAMES`; all by default.
+    """
     # The prompt's own hash says on which side it may stand, so no seed can put it on both.
     while True:
-        situation = rng.choice(SITUATIONS)
+        situation = rng.choice(situations)
         count = 5 if rng.random() >= settings.difficulty / 2 else rng.choice((6, 7))
-        task = draft_task(rng, situation, count)
+        task = draft_task(rng, situation, count, tasks)
         scene = f"{rng.choice(phrases.PEOPLE)} {rng.choice(situation.doing)} {rng.choice(phrases.TIMES)}."
         aside = [] if task.on_topic else [rng.choice(phrases.ASIDES)]
         tips = rng.choice(phrases.TIP_REQUESTS).format(situation.topic)

@@ -48,9 +48,9 @@ class Task:
     on_topic: bool = False
 
 
-def draft_task(rng: Random, situation: Situation, count: int) -> Task:
-    """A task of a random kind with `count` parts, 5 to 7, drawn from `rng`."""
-    return TASKS[rng.choice(TASK_NAMES)](rng, situation, count)
+def draft_task(rng: Random, situation: Situation, count: int, names: Sequence[str] | None = None) -> Task:
+    """A task of a random kind with `count` parts, 5 to 7, drawn from `rng`; of one of `names` where they are given."""
+    return TASKS[rng.choice(names or TASK_NAMES)](rng, situation, count)
 
 
 def _ask(rng: Random, templates: str, count: int, items: Sequence[str], **fields: str) -> str:
