@@ -5,12 +5,14 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from true_scores import can_read
-
+from rmkit.data import graded_words
 from rmkit.data.graded import GradedSettings, Instruction, draft_instruction, draw_plan, write_response
 
-TASKS = ("capitals", "grouping", "listing", "notice", "opposites", "rewriting")
-"""Tasks that take a look-up or a copy and no reckoning, so that so small a policy can do them at all."""
+TASKS = ("listing",)
+"""Lists of words of one of twelve categories: so small a policy can do that, and can't copy what prompts name."""
+
+SITUATIONS = tuple(situation for situation in graded_words.SITUATIONS if situation.topic == "cooking")
+"""One, so that there are twelve tips to know."""
 
 SETTINGS = GradedSettings(
     rows=0, pairs=0
@@ -18,7 +20,7 @@ SETTINGS = GradedSettings(
 
 
 def draft_instructions(stream: str, count: int, held_out: bool = False) -> list[Instruction]:
-    """Distinct instructions of `TASKS`.
+    """Distinct instructions of `TASKS` and `SITUATIONS`.
 
     Args:
         stream: Names the random numbers; another name gives other instructions.
@@ -28,9 +30,8 @@ def draft_instructions(stream: str, count: int, held_out: bool = False) -> list[
     rng = Random(f"rlhf_graded/{stream}")
     found: dict[str, Instruction] = {}
     while len(found) < count:
-        instruction = draft_instruction(rng, SETTINGS, held_out)
-        if instruction.task.name in TASKS and can_read(instruction.task):
-            found.setdefault(prompt_text(instruction), instruction)
+        instruction = draft_instruction(rng, SETTINGS, held_out, SITUATIONS, TASKS)
+        found.setdefault(prompt_text(instruction), instruction)
     return list(found.values())
 
 

@@ -48,18 +48,20 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset(300, 4, 32, 2, 2, 2, 1e-4, 4, 1, 2),
-    "cpu": Preset(10_000, -1, 8_000, 60, 4, 8, 3e-4, 256, 15, 3),
+    "cpu": Preset(10_000, -1, 4_000, 24, 4, 8, 1e-3, 200, 8, 3),
 }
 
 
 def make_data(output: Path, preset: Preset) -> None:
-    """Generate the judge's data, and a random model with a tokenizer for it, with the scripts that users call."""
-    data, tiny = output / "data", output / "tiny"
+    """Generate the judge's data, and random models with a tokenizer for it, with the scripts that users call."""
+    data = output / "data"
     if not (data / "manifest.json").exists():
         sizes = ("--rows", preset.rows, "--pairs", 0)
         _call(output, "data", "data_prep/prepare.py", "--dataset", "graded", *sizes, "--output", data)
-    if not (output / "stages" / "tiny.json").exists():
-        _call(output, "tiny", "train/make_tiny_model.py", "--data", data, "--vocab-size", 3072, "--output", tiny)
+    for name, layers in (("tiny", 4), ("blank", 2)):
+        if not (output / "stages" / f"{name}.json").exists():
+            sizes = ("--vocab-size", 3072, "--layers", layers)
+            _call(output, name, "train/make_tiny_model.py", "--data", data, *sizes, "--output", output / name)
 
 
 def train_judge(output: Path, preset: Preset) -> None:
@@ -78,7 +80,7 @@ def make_start(output: Path, preset: Preset) -> None:
     from policy import teach_first  # noqa: PLC0415 (TRL, in the process that needs it)
 
     used = time.process_time()
-    teach_first(output / "tiny", output / "start", lessons=preset.lessons, batch=8, seed=0)
+    teach_first(output / "blank", output / "start", lessons=preset.lessons, batch=8, seed=0)
     _note(output, "start", time.process_time() - used)
 
 

@@ -90,10 +90,10 @@ def read_aggregate(judge: Judge, judgment: Judgment | None, reading: str) -> flo
     return round(aggregate(judge.rubric, judgment.attributes, {"expected": "mean"}.get(reading, reading)), 9)
 
 
-def true_value(judge: Judge, instruction: Instruction, text: str) -> tuple[float, dict[str, int], float]:
-    """The true aggregate in [0, 1], the true scores, and the share of the text that no rule reads."""
-    reading = read_true_scores(instruction, text)
-    return true_aggregate(judge.rubric, reading.scores), reading.scores, reading.unread / max(reading.pieces, 1)
+def true_value(judge: Judge, instruction: Instruction, text: str) -> tuple[float, dict[str, int]]:
+    """The true aggregate in [0, 1], and the true scores."""
+    scores = read_true_scores(instruction, text).scores
+    return true_aggregate(judge.rubric, scores), scores
 
 
 class Tests(TrainerCallback):
@@ -127,11 +127,10 @@ class Tests(TrainerCallback):
         self.lines.append(
             {
                 "step": step,
-                "true": [round(value, 6) for value, _, _ in values],
+                "true": [round(value, 6) for value, _ in values],
                 "judge": [None if j.aggregate is None else round(j.aggregate, 6) for j in judged],
-                "true_scores": {key: _mean([scores[key] for _, scores, _ in values]) for key in keys},
+                "true_scores": {key: _mean([scores[key] for _, scores in values]) for key in keys},
                 "judge_scores": {key: _mean([j.attributes[key].mean for j in judged if j.attributes]) for key in keys},
-                "unread": _mean([unread for _, _, unread in values]),
                 "characters": _mean([len(text) for text in texts]),
                 "samples": texts[:4],
             }

@@ -44,7 +44,7 @@ def summarise(runs: Sequence[Run], stages: Mapping[str, float]) -> dict[str, Any
             point[what] = _with_seeds([_mean(test[what]) for test in tests])
         for what in ("true_scores", "judge_scores"):
             point[what] = {key: _mean([test[what][key] for test in tests]) for key in tests[0][what]}
-        curve.append({**point, **{what: _mean([test[what] for test in tests]) for what in ("unread", "characters")}})
+        curve.append({**point, "characters": _mean([test["characters"] for test in tests])})
     lines = [line for run in runs for line in run["steps"]]
     seconds = {name: sum(line[name] for line in lines) for name in ("seconds", "step_seconds")}
     return {
@@ -115,7 +115,7 @@ def write_tables(results: Mapping[str, Any]) -> str:
         f"Mean aggregate in [0, 1] of one sampled response to each of {results['test_prompts']} held-out prompts, "
         f"over {len(seeds)} seeds; then the mean true score of each attribute, and in brackets the judge's.",
         _table(
-            ["step", "true", "judge", "judge - true", *keys, "text no rule reads"],
+            ["step", "true", "judge", "judge - true", *keys, "characters"],
             [
                 [
                     str(point["step"]),
@@ -123,7 +123,7 @@ def write_tables(results: Mapping[str, Any]) -> str:
                     f"{point['judge']['mean']:.3f}",
                     f"{point['judge']['mean'] - point['true']['mean']:+.3f}",
                     *(f"{point['true_scores'][key]:.2f} ({point['judge_scores'][key]:.2f})" for key in keys),
-                    f"{point['unread']:.1%}",
+                    f"{point['characters']:.0f}",
                 ]
                 for point in curve
             ],
