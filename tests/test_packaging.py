@@ -32,6 +32,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "rmkit.rubric": HEAVY,
     "rmkit.scores": HEAVY,
     "rmkit.prompts": HEAVY,
+    "rmkit.server.run": HEAVY,
     "rmkit.client": (*HEAVY, "datasets", "fastapi", "matplotlib", "pydantic", "scipy"),
     "rmkit.losses": ENGINES,
     "rmkit.distances": ENGINES,
