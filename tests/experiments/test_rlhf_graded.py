@@ -167,7 +167,7 @@ def test_the_script_in_small_goes_on_where_it_was(repo: Path, tmp_path: Path) ->
     assert results["seeds"] == [1, 2] and [point["step"] for point in results["curve"]] == [0, 1, 2]
     assert results["test_prompts"] == 4 and 0 < results["judge_share"] < 1
     assert 0 <= results["curve"][-1]["true"]["mean"] <= 1 and results["curve"][-1]["judge"]["mean"] > 0
-    assert set(results["cpu_minutes"]) == {"data", "tiny", "judge", "start", "seeds"}
+    assert set(results["cpu_minutes"]) == {"data", "tiny", "blank", "judge", "start", "seeds"}
     assert (tmp_path / "curve.svg").read_text("utf-8").rstrip().endswith("</svg>")
     assert (tmp_path / "curve.png").stat().st_size > 1000
     # The start is the same for both seeds, and what they do with it is not.
