@@ -48,7 +48,8 @@ PROMPTS = (4, 7, 9, 12, 15, 23, 32, 42, 69, 100, 196, 217, 415)
 
 VARIANTS = {
     "scalar": "TRL's scalar reward model of the same size",
-    "naive": "the judge called naively: one batch, free generation of the line, a regex",
+    "naive": "the judge called naively: one padded batch in transformers, free generation of the line, a regex",
+    "naive_vllm": "the same in one call of vLLM",
     "judge": "JudgeReward, in process",
     "judge_again": "the same once more: the A/A control",
     "http": "JudgeReward over HTTP, server on this machine",
@@ -120,10 +121,8 @@ def write_prompts(args: argparse.Namespace, tokenizer: Any) -> list[dict[str, An
 class NaiveJudge:
     """What one writes first: `generate` continues prompts by as many tokens as a line has, a regex reads the texts."""
 
-    __name__ = "naive"
-
-    def __init__(self, judge: Judge, generate: Callable[[list[list[int]], int], list[str]]) -> None:
-        self._judge, self._generate = judge, generate
+    def __init__(self, name: str, judge: Judge, generate: Callable[[list[list[int]], int], list[str]]) -> None:
+        self.__name__, self._judge, self._generate = name, judge, generate
         tokens = judge.encoder.score_tokens()
         lowest = {item.attribute.key: item.attribute.minimum for item in tokens.attributes}
         self._length = len(tokens.encode(lowest)[0])
@@ -303,13 +302,13 @@ def build_rewards(folder: Path, args: argparse.Namespace) -> tuple[list[Any], Ca
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     scalar = build_model(AutoModelForSequenceClassification, args, tokenizer, 2, num_labels=1)
     scalar.config._name_or_path = "scalar"  # TRL's name of a model's reward
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, args.dtype)).to(args.device)
+    rewards = [scalar, NaiveJudge("naive", judge, generate_with_transformers(model, tokenizer))]
     if args.engine == "vllm":
         llm: Any = judge.engine._llm  # type: ignore[attr-defined]
-        naive, forget = NaiveJudge(judge, generate_with_vllm(llm)), llm.reset_prefix_cache
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, args.dtype)).to(args.device)
-        naive = NaiveJudge(judge, generate_with_transformers(model, tokenizer))
-    rewards = [scalar, naive, *(JudgeReward(judge, name=name) for name in ("judge", "judge_again"))]
+        rewards.append(NaiveJudge("naive_vllm", judge, generate_with_vllm(llm)))
+        forget = llm.reset_prefix_cache
+    rewards += [JudgeReward(judge, name=name) for name in ("judge", "judge_again")]
     return [*rewards, AsyncJudgeReward(JudgeReward(judge, name="async"))], forget
 
 
