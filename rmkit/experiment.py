@@ -1,29 +1,70 @@
-"""Experiments of many runs: finished runs in a file, runs in worker processes, and differences paired by seed."""
+"""Experiments of many runs: a folder for one process at a time, finished runs, and differences paired by seed."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 from tqdm import tqdm
 
 from rmkit.errors import DataError
 from rmkit.jsonl import dump_line, read_jsonl
-from rmkit.manifest import read_json, write_json
+from rmkit.manifest import FORMAT_VERSION, read_json, write_json
 
 LEVEL = 0.95
 """Coverage of every interval, and 1 - the level of every test."""
 
+PLOT_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small files
+    "svg.hashsalt": "rmkit",  # ids are random otherwise
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+"""For `matplotlib.rc_context`."""
+
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 _Run = TypeVar("_Run")
+
+
+@contextmanager
+def sole_work(output: Path) -> Iterator[None]:
+    """Make the folder, and let no other process work in it. What may be expected to stop an experiment is said.
+
+    Raises:
+        SystemExit: 1 if another process works there, a worker died or there was a `DataError`; 130 after Ctrl-C.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            yield
+    except Timeout:
+        _end(f"another process works in {output}; wait for it, or choose another --output", 1)
+    except DataError as error:
+        _end(str(error), 1)
+    except BrokenProcessPool:
+        _end("a worker process died (out of memory?); the same command goes on from here", 1)
+    except KeyboardInterrupt:
+        _end("stopped; the same command goes on from here", 130)
+
+
+def _end(message: str, status: int) -> None:
+    print(f"run.py: {message}", file=sys.stderr)  # noqa: T201 (it speaks for the script)
+    raise SystemExit(status)
 
 
 def read_runs(path: Path, kind: Callable[..., _Run]) -> dict[_Run, dict[str, Any]]:
@@ -126,3 +167,19 @@ def _interval(values: Sequence[float]) -> list[float] | None:
     if np.ptp(values) == 0:
         return [short(values[0])] * 2
     return [short(bound) for bound in DescrStatsW(values).tconfint_mean(1 - LEVEL)]
+
+
+def dump_results(results: Mapping[str, Any]) -> str:
+    """`results.json`, with a line for each item of its lists."""
+    parts = []
+    for key, value in {"format_version": FORMAT_VERSION, **results}.items():
+        by_line = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+        lines = ",\n".join(json.dumps(item, separators=(",", ":")) for item in value) if by_line else None
+        parts.append(f'"{key}": ' + (json.dumps(value) if lines is None else f"[\n{lines}\n]"))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def save_plot(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG and PNG, the same bytes from the same figures; `path` is without suffix."""
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    figure.savefig(path.with_suffix(".png"), dpi=80)

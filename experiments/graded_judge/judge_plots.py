@@ -11,13 +11,8 @@ from design import LOSSES
 from judge_summary import DISTANCE_AWARE
 from matplotlib.figure import Figure
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small files
-    "svg.hashsalt": "rmkit",  # ids are random otherwise
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from rmkit.experiment import PLOT_STYLE, save_plot
+
 _LINES = {
     "ce": ("#444444", "-"),
     "label_smoothing": ("#33658a", "-"),
@@ -51,7 +46,7 @@ def plot_curves(cells: Rows, path: Path) -> None:
     noises = sorted({cell["noise"] for cell in cells})
     found = {(cell["noise"], cell["loss"], cell["rows"]): cell for cell in cells}
     sizes = sorted({cell["rows"] for cell in cells})
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(10, 2.4 * len(noises) + 0.6), layout="constrained")
         grid = figure.subplots(len(noises), len(_CURVES), sharex=True, sharey="col", squeeze=False)
         for row, (noise, panels) in enumerate(zip(noises, grid, strict=True)):
@@ -69,7 +64,7 @@ def plot_curves(cells: Rows, path: Path) -> None:
             panels[0].set_ylabel(f"rater noise {noise:g}")
         figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=9, frameon=False)
         figure.supxlabel("training rows")
-        _save(figure, path)
+        save_plot(figure, path)
 
 
 def plot_differences(contrasts: Rows, path: Path) -> None:
@@ -82,7 +77,7 @@ def plot_differences(contrasts: Rows, path: Path) -> None:
     chosen = [contrast for contrast in contrasts if contrast["against"] == _AGAINST]
     noises = sorted({contrast["noise"] for contrast in chosen})
     losses = [loss for loss in DISTANCE_AWARE if any(contrast["loss"] == loss for contrast in chosen)]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(10, 2.2 * max(1, len(noises)) + 0.6), layout="constrained")
         grid = figure.subplots(max(1, len(noises)), len(_CURVES), sharey=True, sharex="col", squeeze=False)
         for row, (noise, panels) in enumerate(zip(noises, grid, strict=True)):
@@ -112,9 +107,4 @@ def plot_differences(contrasts: Rows, path: Path) -> None:
             grid[0][0].invert_yaxis()
             figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
         figure.supxlabel(f"minus {_AGAINST}, same seeds, 95 % intervals")
-        _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-    figure.savefig(path.with_suffix(".png"), dpi=80)
+        save_plot(figure, path)

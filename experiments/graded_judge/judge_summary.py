@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from design import LOSSES, Run
 
 from rmkit.experiment import LEVEL, compare, correct, describe
-from rmkit.manifest import FORMAT_VERSION
 
 METRICS = {
     "pair_accuracy": "Pair accuracy by mean (more is better)",
@@ -107,15 +105,6 @@ def _over_sizes(figures: Figures, noise: float, loss: str, sizes: Sequence[int],
     by_size = [figures.get((noise, loss, size), {}) for size in sizes]
     seeds = set.intersection(*(set(found) for found in by_size))
     return {seed: float(np.mean([found[seed][metric] for found in by_size])) for seed in sorted(seeds)}
-
-
-def dump_results(results: Mapping[str, Any]) -> str:
-    """`results.json`, with a line for each cell and each contrast."""
-    parts = []
-    for key, value in {"format_version": FORMAT_VERSION, **results}.items():
-        lines = [json.dumps(item, separators=(",", ":")) for item in value] if isinstance(value, list) else None
-        parts.append(f'"{key}": ' + (json.dumps(value) if lines is None else "[\n" + ",\n".join(lines) + "\n]"))
-    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def write_tables(results: Mapping[str, Any]) -> str:

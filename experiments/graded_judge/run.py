@@ -10,20 +10,17 @@ import argparse
 import json
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from design import LOSSES, PRESETS, Preset, Run, plan_runs
-from filelock import FileLock, Timeout
 from judge_plots import plot_curves, plot_differences
 from judge_run import do_run
-from judge_summary import dump_results, summarise, write_tables
+from judge_summary import summarise, write_tables
 
-from rmkit.errors import DataError
-from rmkit.experiment import append_run, check_settings, open_pool, read_runs, work_off
+from rmkit.experiment import append_run, check_settings, dump_results, open_pool, read_runs, sole_work, work_off
 
 EPILOG = """\
 presets:
@@ -71,36 +68,22 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(f"--losses: {error}")
     output = args.output or Path("runs") / f"graded_judge_{args.preset}"
-    output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            check_settings(output, settings_of(preset, args.device))
-            done = read_runs(output / "runs.jsonl", Run)
-            left = [run for run in runs if run not in done]
-            if left:
-                with open_pool(args.workers) as pool:
-                    jobs = [(do_run, (run, preset, args.device)) for run in left]
-                    work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
-            done = read_runs(output / "runs.jsonl", Run)
-            results = summarise([done[run] for run in runs])
-            text = dump_results({"preset": args.preset, "seeds": seeds, **results})
-            (output / "results.json").write_text(text, "utf-8")
-            (output / "results.md").write_text(write_tables(results), "utf-8")
-            plot_curves(results["cells"], output / "curves")
-            plot_differences(results["contrasts"], output / "differences")
-    except Timeout:
-        print(f"run.py: another process works in {output}; wait for it, or choose another --output", file=sys.stderr)
-        return 1
-    except DataError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
-        print("run.py: a worker process died (out of memory?); the same command goes on from here", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("run.py: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    with sole_work(output):
+        check_settings(output, settings_of(preset, args.device))
+        done = read_runs(output / "runs.jsonl", Run)
+        left = [run for run in runs if run not in done]
+        if left:
+            with open_pool(args.workers) as pool:
+                jobs = [(do_run, (run, preset, args.device)) for run in left]
+                work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
+        done = read_runs(output / "runs.jsonl", Run)
+        results = summarise([done[run] for run in runs])
+        text = dump_results({"preset": args.preset, "seeds": seeds, **results})
+        (output / "results.json").write_text(text, "utf-8")
+        (output / "results.md").write_text(write_tables(results), "utf-8")
+        plot_curves(results["cells"], output / "curves")
+        plot_differences(results["contrasts"], output / "differences")
     failed = sum(cell["errors"] for cell in results["cells"])
     used = sum(done[run]["cpu_seconds"] for run in runs) / 60
     print(f"{len(left)} runs done, {len(runs) - len(left)} were there, {failed} diverged; ", end="")

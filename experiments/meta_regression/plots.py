@@ -11,13 +11,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small files
-    "svg.hashsalt": "rmkit",  # ids are random otherwise
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from rmkit.experiment import PLOT_STYLE, save_plot
+
 _COLOURS = ("#86bbd8", "#33658a", "#f26419", "#2f4858")
 _READS = {"mode": ":", "mean": "-"}
 _SHIFTS = (1.0, 1.1, 1.2, 1.3)  # beside each other, so that intervals can be told apart
@@ -37,7 +32,7 @@ def plot_errors(cells: Cells, error: str, path: Path) -> None:
     arms = list(dict.fromkeys(cell["arm"] for cell in cells if cell["arm"] != "ce"))
     alphas = sorted({cell["alpha"] for cell in cells if cell["arm"] != "ce"})
     rows = max(1, math.ceil(len(arms) / _COLUMNS))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(9, 2.0 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).flatten()
         for axes, arm in zip(grid, arms, strict=False):
@@ -54,7 +49,7 @@ def plot_errors(cells: Cells, error: str, path: Path) -> None:
             figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
         figure.supxlabel("training problems")
         figure.supylabel(f"{error.upper()} on new problems, with 95 % intervals over seeds")
-        _save(figure, path)
+        save_plot(figure, path)
 
 
 def plot_differences(cells: Cells, path: Path) -> None:
@@ -62,7 +57,7 @@ def plot_differences(cells: Cells, path: Path) -> None:
     sizes = sorted({cell["problems"] for cell in cells})
     arms = list(dict.fromkeys((cell["arm"], cell["alpha"]) for cell in cells if cell["arm"] != "ce"))
     found = {(cell["arm"], cell["alpha"], cell["problems"]): cell for cell in cells}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(9, 0.2 * len(arms) + 1.3), layout="constrained")
         panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
         for axes, size in zip(panels, sizes, strict=True):
@@ -81,7 +76,7 @@ def plot_differences(cells: Cells, path: Path) -> None:
         panels[0].invert_yaxis()
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
         figure.supxlabel("MAE minus that of ce, same seeds, 95 % intervals (left of the line is better)")
-        _save(figure, path)
+        save_plot(figure, path)
 
 
 def _draw_curve(axes: Axes, cells: Cells, error: str, colour: str, label: str, shift: float) -> None:
@@ -91,8 +86,3 @@ def _draw_curve(axes: Axes, cells: Cells, error: str, colour: str, label: str, s
         reaches = [(described["interval"][1] - described["interval"][0]) / 2 for described in shown]
         means = [described["mean"] for described in shown]
         axes.errorbar(sizes, means, yerr=reaches, fmt=line, color=colour, linewidth=1, label=f"{label}, by {read}")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-    figure.savefig(path.with_suffix(".png"), dpi=80)

@@ -9,17 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from plots import plot_differences, plot_errors
 from runs import PRESETS, Run, do_run, make_start, plan_runs, settings_of
-from summary import dump_results, summarise, write_tables
+from summary import summarise, write_tables
 
-from rmkit.errors import DataError
-from rmkit.experiment import append_run, check_settings, open_pool, read_runs, work_off
+from rmkit.experiment import append_run, check_settings, dump_results, open_pool, read_runs, sole_work, work_off
 
 EPILOG = """\
 presets:
@@ -67,45 +64,30 @@ def main(argv: list[str] | None = None) -> int:
     output = args.output or Path("runs") / f"meta_regression_{args.preset}"
     (output / "starts").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            check_settings(output, settings_of(preset, args.device))
-            done = read_runs(output / "runs.jsonl", Run)
-            left = [run for run in runs if run not in done]
-            starts = {(run.spelling, run.seed): f"{run.spelling}_{run.seed}.safetensors" for run in left}
-            paths = {key: output / "starts" / name for key, name in starts.items()}
-            missing = [
-                (make_start, (path, *key, preset.recipe, args.device))
-                for key, path in paths.items()
-                if not path.exists()
-            ]
-            jobs = [(do_run, (run, paths[run.spelling, run.seed], preset, args.device)) for run in left]
-            if jobs:
-                with open_pool(args.workers) as pool:
-                    work_off(pool, missing, "first trainings", lambda _: None)
-                    work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
-            done = read_runs(output / "runs.jsonl", Run)
-            results = summarise([done[run] for run in runs])
-            text = dump_results({"preset": args.preset, "seeds": seeds, **results})
-            (output / "results.json").write_text(text, "utf-8")
-            (output / "results.md").write_text(write_tables(results), "utf-8")
-            for spelling in results["references"]:
-                cells = [cell for cell in results["cells"] if cell["spelling"] == spelling]
-                for kind in ("mae", "rmse"):
-                    plot_errors(cells, kind, output / f"{kind}_{spelling}")
-                plot_differences(cells, output / f"differences_{spelling}")
-    except Timeout:
-        print(f"run.py: another process works in {output}; wait for it, or choose another --output", file=sys.stderr)
-        return 1
-    except DataError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
-        print("run.py: a worker process died (out of memory?); the same command goes on from here", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("run.py: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    with sole_work(output):
+        check_settings(output, settings_of(preset, args.device))
+        done = read_runs(output / "runs.jsonl", Run)
+        left = [run for run in runs if run not in done]
+        starts = {(run.spelling, run.seed): f"{run.spelling}_{run.seed}.safetensors" for run in left}
+        paths = {key: output / "starts" / name for key, name in starts.items()}
+        missing = [
+            (make_start, (path, *key, preset.recipe, args.device)) for key, path in paths.items() if not path.exists()
+        ]
+        jobs = [(do_run, (run, paths[run.spelling, run.seed], preset, args.device)) for run in left]
+        if jobs:
+            with open_pool(args.workers) as pool:
+                work_off(pool, missing, "first trainings", lambda _: None)
+                work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
+        done = read_runs(output / "runs.jsonl", Run)
+        results = summarise([done[run] for run in runs])
+        text = dump_results({"preset": args.preset, "seeds": seeds, **results})
+        (output / "results.json").write_text(text, "utf-8")
+        (output / "results.md").write_text(write_tables(results), "utf-8")
+        for spelling in results["references"]:
+            cells = [cell for cell in results["cells"] if cell["spelling"] == spelling]
+            for kind in ("mae", "rmse"):
+                plot_errors(cells, kind, output / f"{kind}_{spelling}")
+            plot_differences(cells, output / f"differences_{spelling}")
     failed = sum(cell["errors"] for cell in results["cells"])
     print(f"{len(left)} runs done, {len(runs) - len(left)} were there, {failed} diverged; ", end="")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")

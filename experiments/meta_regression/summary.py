@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmkit.experiment import LEVEL, compare, correct, describe
-from rmkit.manifest import FORMAT_VERSION
 
 METRICS = ("mode_mae", "mean_mae", "mode_rmse", "mean_rmse")
 """Error of the most likely number and of the expected one."""
@@ -86,15 +84,6 @@ def _correct(cells: list[dict[str, Any]]) -> None:
                 families[cell["spelling"], cell["problems"], metric].append(cell[metric]["from_ce"])
     for family in families.values():
         correct(family)
-
-
-def dump_results(results: Mapping[str, Any]) -> str:
-    """`results.json`, with a line for each cell and each contrast."""
-    parts = []
-    for key, value in {"format_version": FORMAT_VERSION, **results}.items():
-        lines = [json.dumps(item, separators=(",", ":")) for item in value] if isinstance(value, list) else None
-        parts.append(f'"{key}": ' + (json.dumps(value) if lines is None else "[\n" + ",\n".join(lines) + "\n]"))
-    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def write_tables(results: Mapping[str, Any]) -> str:

@@ -10,17 +10,14 @@ import argparse
 import json
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from stages import PRESETS, do_run, make_data, make_start, seed_file, stage_seconds, train_judge
 from teaching_plot import plot_curve
-from teaching_summary import dump_results, summarise, write_tables
+from teaching_summary import summarise, write_tables
 
-from rmkit.errors import DataError
-from rmkit.experiment import check_settings, open_pool, work_off
+from rmkit.experiment import check_settings, dump_results, open_pool, sole_work, work_off
 
 EPILOG = """\
 presets:
@@ -57,34 +54,20 @@ def main(argv: list[str] | None = None) -> int:
     if seeds < 1 or args.workers < 1:
         parser.error(f"--seeds {seeds} --workers {args.workers}: at least 1 of each")
     output: Path = args.output or Path("runs") / f"rlhf_graded_{args.preset}"
-    output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            check_settings(output, {**asdict(preset), "seeds": None})  # more seeds are no other settings
-            make_data(output, preset)
-            with open_pool(args.workers) as pool:
-                first = [(train_judge, (output, preset)), (make_start, (output, preset))]
-                work_off(pool, first, "judge and start", lambda _: None)
-                jobs = [(do_run, (output, preset, seed)) for seed in range(1, seeds + 1)]
-                work_off(pool, jobs, "seeds", lambda _: None)
-            runs = [json.loads(seed_file(output, seed).read_text("utf-8")) for seed in range(1, seeds + 1)]
-            results = summarise(runs, stage_seconds(output))
-            (output / "results.json").write_text(dump_results({"preset": args.preset, **results}), "utf-8")
-            (output / "results.md").write_text(write_tables(results), "utf-8")
-            plot_curve(results, output / "curve")
-    except Timeout:
-        print(f"run.py: another process works in {output}; wait for it, or choose another --output", file=sys.stderr)
-        return 1
-    except DataError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
-    except BrokenProcessPool:
-        print("run.py: a worker process died (out of memory?); the same command goes on from here", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("run.py: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    with sole_work(output):
+        check_settings(output, {**asdict(preset), "seeds": None})  # more seeds are no other settings
+        make_data(output, preset)
+        with open_pool(args.workers) as pool:
+            first = [(train_judge, (output, preset)), (make_start, (output, preset))]
+            work_off(pool, first, "judge and start", lambda _: None)
+            jobs = [(do_run, (output, preset, seed)) for seed in range(1, seeds + 1)]
+            work_off(pool, jobs, "seeds", lambda _: None)
+        runs = [json.loads(seed_file(output, seed).read_text("utf-8")) for seed in range(1, seeds + 1)]
+        results = summarise(runs, stage_seconds(output))
+        (output / "results.json").write_text(dump_results({"preset": args.preset, **results}), "utf-8")
+        (output / "results.md").write_text(write_tables(results), "utf-8")
+        plot_curve(results, output / "curve")
     gain = results["gain"]["true"]
     low, high = gain["interval"]
     print(

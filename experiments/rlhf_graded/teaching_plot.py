@@ -9,13 +9,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: small files
-    "svg.hashsalt": "rmkit",  # ids are random otherwise
-    "font.size": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+from rmkit.experiment import PLOT_STYLE, save_plot
+
 _COLOURS = {"judge": "#f26419", "true": "#33658a"}
 
 
@@ -28,7 +23,7 @@ def plot_curve(results: Mapping[str, Any], path: Path) -> None:
     """
     curve = results["curve"]
     steps = [point["step"] for point in curve]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(9, 3), layout="constrained")
         left, right = figure.subplots(1, 2)
         for what, colour in _COLOURS.items():
@@ -42,5 +37,4 @@ def plot_curve(results: Mapping[str, Any], path: Path) -> None:
             right.plot(steps, [point["true_scores"][key] for point in curve], marker="o", markersize=3, label=key)
         right.set(xlabel="GRPO steps", ylabel="true score, 1 to 5", title="by attribute (verbosity has weight 0)")
         right.legend(frameon=False)
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
-        figure.savefig(path.with_suffix(".png"), dpi=80)
+        save_plot(figure, path)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rmkit.evaluation.intervals import QUANTILES
-from rmkit.manifest import FORMAT_VERSION
 
 RESAMPLES = 10_000
 GROUPS = {
@@ -96,15 +94,6 @@ def _with_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 def _mean(values: Sequence[Any] | np.ndarray) -> float:
     return round(float(np.mean([value for value in values if value is not None])), 4)
-
-
-def dump_results(results: Mapping[str, Any]) -> str:
-    """`results.json`, with a line for each point of the curve."""
-    parts = []
-    for key, value in {"format_version": FORMAT_VERSION, **results}.items():
-        lines = [json.dumps(item, separators=(",", ":")) for item in value] if key == "curve" else None
-        parts.append(f'"{key}": ' + (json.dumps(value) if lines is None else "[\n" + ",\n".join(lines) + "\n]"))
-    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def write_tables(results: Mapping[str, Any]) -> str:
