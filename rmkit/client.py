@@ -231,7 +231,13 @@ def _write_pair(pair: Mapping[str, Any]) -> dict[str, Any] | Comparison:
     return Comparison(failed[0], failed[1], None, None)
 
 
-def _read_judgment(data: Any) -> Judgment:
+def read_judgment(data: Any) -> Judgment:
+    """A judgement from JSON data that others wrote.
+
+    Raises:
+        ValueError: If it is none, such as one with an aggregate outside [-1, 1]; broken data may also raise
+            AttributeError, KeyError or TypeError.
+    """
     judgment = Judgment.from_dict(data)
     if judgment.error is not None:
         if not isinstance(judgment.error, str) or judgment.aggregate is not None or judgment.attributes:
@@ -267,7 +273,7 @@ def _check_number(value: Any, what: str, low: float, high: float) -> None:
 
 def _read_comparison(data: Any) -> Comparison:
     found = Comparison(
-        _read_judgment(data["first"]), _read_judgment(data["second"]), data["verdict"], data["probability_first"]
+        read_judgment(data["first"]), read_judgment(data["second"]), data["verdict"], data["probability_first"]
     )
     if found.first.error is not None or found.second.error is not None:
         if found.verdict is not None or found.probability_first is not None:
@@ -283,5 +289,5 @@ def _fail_comparison(error: str) -> Comparison:
     return Comparison(Judgment({}, None, error=error), Judgment({}, None, error=error), None, None)
 
 
-_SCORE = _Endpoint("/score", "items", "judgments", _read_judgment, lambda error: Judgment({}, None, error=error))
+_SCORE = _Endpoint("/score", "items", "judgments", read_judgment, lambda error: Judgment({}, None, error=error))
 _COMPARE = _Endpoint("/compare", "pairs", "comparisons", _read_comparison, _fail_comparison)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from rmkit.client import read_judgment
 from rmkit.errors import DataError
 from rmkit.schema import Judgment
 
@@ -46,7 +47,7 @@ class JudgmentCache:
                 part = hashes[start : start + _AT_A_TIME]
                 marks = ", ".join("?" * len(part))
                 for key, text in database.execute(f"SELECT key, judgment FROM judgments WHERE key IN ({marks})", part):
-                    found[wanted[key]] = Judgment.from_dict(json.loads(text))
+                    found[wanted[key]] = self._read_row(text)
         return found
 
     def write(self, judgments: Mapping[str, Judgment]) -> None:
@@ -63,6 +64,14 @@ class JudgmentCache:
         ]
         with self._open() as database:
             database.executemany("INSERT OR REPLACE INTO judgments VALUES (?, ?)", rows)
+
+    def _read_row(self, text: str) -> Judgment:
+        try:
+            return read_judgment(json.loads(text))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{self._path}: {str(text)[:80]!r} is no judgement ({error}); delete the file, or name another cache"
+            ) from error
 
     def _hash(self, item: str) -> str:
         return hashlib.sha256(json.dumps([_VERSION, self._judge, item]).encode()).hexdigest()

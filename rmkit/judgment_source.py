@@ -242,10 +242,9 @@ class _ServedJudge:
         self._client = client
         self._identity: dict[str, Any] | None = None
         self._rubric: Rubric | None = None
-        self._was_away = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_identity": None, "_rubric": None, "_was_away": False}
+        return {**self.__dict__, "_identity": None, "_rubric": None}
 
     @property
     def is_loaded(self) -> bool:
@@ -276,23 +275,17 @@ class _ServedJudge:
             self._identity = found
 
     def score(self, items: Sequence[JudgeItem]) -> list[Judgment]:
-        different: list[str] = []
-        judgments: list[Judgment] = []
         try:
-            if self._was_away:
-                found = self._ask_identity()
-                different = [key for key in _IDENTITY if found[key] != self._known[key]]
-            if not different:
-                judgments = self._client.score(items)
+            judgments = self._client.score(items)
+            found = self._ask_identity()  # afterwards: whoever answered meanwhile is there, or was there last
         except JudgeError as error:
-            self._was_away = True
             raise _Outage(str(error)) from error
+        different = [key for key in _IDENTITY if found[key] != self._known[key]]
         if different:
             raise JudgeError(
                 f"{self._client.url} came back as another judge, with another {', '.join(different)}; its rewards "
                 "can't be compared with those before, so start the first one again"
             )
-        self._was_away = False
         return judgments
 
     def _ask_identity(self) -> dict[str, Any]:

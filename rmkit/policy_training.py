@@ -166,8 +166,8 @@ def train_policy(
         rewards = reward.make()
         rewards[0].load()  # a judge that can't be reached is found now, not after the first completions
         trainer = make_trainer(rewards, Dataset.from_list(rows))
-        trainer.train()
-    except (DataError, JudgeError, RubricError, TokenizerError) as error:
+        trainer.train(resume_from_checkpoint=read_resume(config))
+    except (DataError, JudgeError, OSError, RubricError, TokenizerError) as error:  # OSError: no such policy
         sys.stderr.write(f"{Path(sys.argv[0]).name}: {error}\n")
         return 1
     trainer.save_model()
@@ -185,6 +185,12 @@ def train_policy(
         lines.append(f"  step {entry['step']}: reward {mean}" + ("" if failed is None else f", failed {failed:.1%}"))
     write_out("\n".join([*lines, f"policy: {output}"]))
     return 0
+
+
+def read_resume(config: Any) -> str | bool | None:
+    """The checkpoint to resume from, as a trainer takes it: a folder, the last one for `true`, or None."""
+    given = config.resume_from_checkpoint
+    return {"true": True, "false": None, "": None}.get(str(given).lower(), given) if given is not None else None
 
 
 def _choose_defaults() -> dict[str, Any]:

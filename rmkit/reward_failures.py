@@ -62,5 +62,5 @@ class CircuitBreaker:
         if self._count >= self._limit:
             raise JudgeError(
                 f"the judge gave no judgement in {self._count} calls in a row, so the run stops; the last reason: "
-                f"{reason}; see that the judge runs, then go on from the last checkpoint"
+                f"{reason}; see that the judge runs, then start again, from the last checkpoint if there is one"
             )

@@ -221,6 +221,8 @@ class Transport:
 
     def _client_options(self) -> dict[str, Any]:
         key = os.environ.get(API_KEY_VARIABLE)
+        if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+            raise JudgeError(f"{API_KEY_VARIABLE} holds a line break, a space at an end or a character beyond ASCII")
         return {
             "base_url": self.url,
             "headers": {"Authorization": f"Bearer {key}"} if key else {},

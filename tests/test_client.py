@@ -268,6 +268,13 @@ def test_key_comes_from_the_environment(serve: Serve, monkeypatch: pytest.Monkey
     assert [body["key"] for body in asked] == [None, "Bearer secret", "Bearer secret"]
 
 
+@pytest.mark.parametrize("key", ["sekret\n", "s\u00e9kret"])
+def test_a_key_that_no_header_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("RMKIT_API_KEY", key)
+    with pytest.raises(JudgeError, match="RMKIT_API_KEY holds a line break"):
+        JudgeClient("http://127.0.0.1:9").health()
+
+
 def test_a_client_works_in_copies_and_in_other_processes(serve: Serve) -> None:
     rows = items(3)
     expected = [judge(row["response"]) for row in rows]

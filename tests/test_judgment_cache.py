@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -47,3 +48,13 @@ def test_what_is_no_cache_is_refused(tmp_path: Path) -> None:
         JudgmentCache(tmp_path / "notes.txt", "judge").read(["a"])
     with pytest.raises(DataError, match="can't be used as a cache"):
         JudgmentCache(tmp_path / "missing" / "cache", "judge").write({"a": judgment(0.5)})
+
+
+@pytest.mark.parametrize("row", ["garbage", "{}", "null", '{"attributes": {}, "aggregate": 7}'])
+def test_a_row_that_is_no_judgement_is_no_number(tmp_path: Path, row: str) -> None:
+    cache = JudgmentCache(tmp_path / "cache", "judge")
+    cache.write({"a": judgment(0.5)})
+    with sqlite3.connect(tmp_path / "cache") as database:
+        database.execute("UPDATE judgments SET judgment = ?", [row])
+    with pytest.raises(DataError, match="is no judgement"):
+        cache.read(["a"])

@@ -123,7 +123,7 @@ def test_the_script(kind: str, judge_folder: Path, policy_folder: Path, tmp_path
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, REPO / f"train/{kind}.py", "--config", "config.yaml"]
-    done = run([*command, "--learning_rate", "1e-3"], tmp_path)
+    done = run([*command, "--learning_rate", "1e-3", "--save_strategy", "steps", "--save_steps", "1"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 prompts (0 rows refused)" in done.stdout and "step 1: reward " in done.stdout
     assert (tmp_path / "out" / "model.safetensors").is_file() and (tmp_path / "out" / "tokenizer.json").is_file()
@@ -132,6 +132,14 @@ def test_the_script(kind: str, judge_folder: Path, policy_folder: Path, tmp_path
     if kind == "online_dpo":
         refused = run([*command, "--on_failure", "none"], tmp_path)
         assert refused.returncode == 2 and "takes a missing reward for 0" in refused.stderr
+        return
+    resumed = run([*command, "--max_steps", "2", "--resume_from_checkpoint", "out/checkpoint-1"], tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    steps = json.loads((tmp_path / "out" / "run.json").read_text())["steps"]
+    assert steps[0] == record["steps"][0] and [step["step"] for step in steps] == [
+        1,
+        2,
+    ]  # its times too: not run again
 
 
 def test_trl_s_own_command_line(judge_folder: Path, policy_folder: Path, tmp_path: Path) -> None:

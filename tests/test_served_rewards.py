@@ -139,6 +139,19 @@ def test_another_judge_in_its_place_stops_the_run(server: Any) -> None:
         reward(**CALL)
 
 
+def test_another_judge_that_nobody_saw_come_stops_the_run_and_is_not_kept(server: Any, tmp_path: Path) -> None:
+    reward = make(server, cache=tmp_path / "cache")
+    reward.load()
+    server.health["judge_sha256"] = "def"  # between two calls: no request ever failed
+    with pytest.raises(JudgeError, match="came back as another judge, with another judge_sha256"):
+        reward(**CALL)
+    server.health["judge_sha256"] = "abc"
+    asked = server.asked
+    again = make(server, cache=tmp_path / "cache")
+    again(**CALL)
+    assert server.asked == asked + 4
+
+
 def test_a_server_of_another_kind_is_refused(server: Any) -> None:
     del server.health["readout"]
     with pytest.raises(JudgeError, match="/health does not say readout"):

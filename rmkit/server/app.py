@@ -217,6 +217,7 @@ class JudgeService:
         try:
             await asyncio.wait((judging, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not judging.done():
+                judging.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks
                 raise HTTPException(499, "the client has left")
             judged = iter(judging.result())
         except EngineError as error:

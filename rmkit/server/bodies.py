@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, FailFast, Field, JsonValue
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -84,7 +84,7 @@ class ScoreBody(BaseModel):
         },
     )
 
-    items: list[ItemBody]
+    items: Annotated[list[ItemBody], FailFast()]
 
 
 class PairBody(BaseModel):
@@ -110,7 +110,7 @@ class CompareBody(BaseModel):
         },
     )
 
-    pairs: list[PairBody]
+    pairs: Annotated[list[PairBody], FailFast()]
     tolerance: float = Field(
         default=0.0, ge=0.0, allow_inf_nan=False, description="aggregates this close count as a tie"
     )
@@ -126,8 +126,8 @@ class RewardBody(BaseModel):
         },
     )
 
-    query: list[str] = Field(description="prompt and response as one text each")
-    prompts: list[str] = Field(description="the prompt of each")
+    query: Annotated[list[str], FailFast()] = Field(description="prompt and response as one text each")
+    prompts: Annotated[list[str], FailFast()] = Field(description="the prompt of each")
 
 
 class DistributionAnswer(BaseModel):
