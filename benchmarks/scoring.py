@@ -156,16 +156,27 @@ def build_runs(args: argparse.Namespace, model: Any, prompts: Prompts) -> dict[s
     }
 
 
-def check_agreement(runs: dict[str, Callable[[], Any]], tolerance: float) -> None:
-    """Refuse to time variants that read other distributions than a forward pass per score does."""
+def check_agreement(runs: dict[str, Callable[[], Any]], tolerance: float) -> tuple[float, float]:
+    """Refuse to time variants that read other distributions than a forward pass per score does.
+
+    A score is read behind the likeliest ones before it. Where two of these are as likely but for rounding, the later
+    scores of that response stand behind different ones, and are not compared.
+
+    Returns:
+        The largest difference of two probabilities, and the mean over distributions of their largest.
+    """
     right = runs["prefills"]()
+    differences = []
     for name, found in (("alone", [one for (one,) in runs["alone"]()]), ("shared", runs["shared"]())):
         for mine, theirs in zip(found, right, strict=True):
-            apart = max(
-                float(np.abs(np.subtract(mine[key].probabilities, theirs[key].probabilities)).max()) for key in mine
-            )
-            if apart > tolerance:
-                raise SystemExit(f"{name} reads probabilities that are {apart:.2g} from those of single passes")
+            for key in mine:
+                apart = float(np.abs(np.subtract(mine[key].probabilities, theirs[key].probabilities)).max())
+                if apart > tolerance:
+                    raise SystemExit(f"{name} reads probabilities that are {apart:.2g} from those of single passes")
+                differences.append(apart)
+                if np.argmax(mine[key].probabilities) != np.argmax(theirs[key].probabilities):
+                    break
+    return max(differences), statistics.mean(differences)
 
 
 class TokenCount:
@@ -207,7 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     counter = TokenCount(model)
     use_tree_attention(model)
     runs = build_runs(args, model, prompts)
-    check_agreement(runs, 1e-4 if args.dtype == "float32" else 0.05)
+    # 16 bits: 32 layers of random weights on an H200 gave 0.047, by rounding alone, since float32 there gave 2e-5.
+    largest, mean = check_agreement(runs, 1e-4 if args.dtype == "float32" else 0.1)
     names = [name for name in VARIANTS if name in (args.variants or VARIANTS)]
     seconds: dict[str, list[float]] = {name: [] for name in names}
     computed: dict[str, int] = {}
@@ -226,6 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"{args.pairs} pairs, rubric of {args.rubric} tokens, {sum(map(len, prompts)):,} tokens of prompts; "
         f"{parameters / 1e6:.1f} M parameters, {args.dtype}\n"
+        f"probabilities differ from those of single passes by {largest:.2g} at most, {mean:.2g} on average\n"
     )
     print("| variant | tokens computed | seconds min | median | max | cost: min / plain's |")
     print("|---|---:|---:|---:|---:|---:|")

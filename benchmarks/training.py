@@ -81,7 +81,7 @@ examples:
   python benchmarks/training.py                                    # pairs
   python benchmarks/training.py --responses 4 --conversations 8
   python benchmarks/training.py --rounds 1 --conversations 4 --hidden 64 --layers 2
-  python benchmarks/training.py --device cuda --shape train/configs/shapes/llama-3.1-8b.json --lora --conversations 64
+  python benchmarks/training.py --device cuda --shape train/configs/shapes/Llama-3.1-8B.json --lora --conversations 64
 """
 
 
