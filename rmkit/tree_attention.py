@@ -25,6 +25,9 @@ from rmkit.prefix_tree import PrefixTree
 NAME = "rmkit_tree"
 """What transformers calls it: the model's `attn_implementation`."""
 
+QUERIES = 128
+"""Most queries of a segment behind others that are computed at a time, where there is no variable-length attention."""
+
 
 def attend_tree(
     module: nn.Module,
@@ -85,28 +88,40 @@ def attend_tree(
         )
         return found.unsqueeze(0), None
     groups = query.shape[1] // key.shape[1]
+    lengths, key_counts = tree_query_ends.diff().tolist(), tree_key_ends.diff().tolist()
     parts = []
-    for mine, theirs in zip(_ranges(tree_query_ends), _ranges(tree_key_ends), strict=True):
-        before = len(range(*theirs)) - len(range(*mine))
-        part = query[:, :, slice(*mine)]
-        k, v = (repeat_kv(t[slice(*theirs)].transpose(0, 1).unsqueeze(0), groups) for t in (keys, values))
-        mask = None if before == 0 else _causal_mask(part.shape[2], before, part.device)
-        parts.append(
+    for mine, *theirs in zip(query.split(lengths, 2), keys.split(key_counts), values.split(key_counts), strict=True):
+        k, v = (repeat_kv(tensor.transpose(0, 1).unsqueeze(0), groups) for tensor in theirs)
+        parts += [
             functional.scaled_dot_product_attention(
-                part, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
+                some,
+                k[:, :, :seen],
+                v[:, :, :seen],
+                attn_mask=mask,
+                dropout_p=dropout,
+                is_causal=mask is None,
+                scale=scaling,
             )
-        )
+            for some, seen, mask in _queries(mine, k.shape[2])
+        ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
-def _ranges(ends: torch.Tensor) -> Iterator[tuple[int, int]]:
-    bounds = ends.tolist()
-    return zip(bounds[:-1], bounds[1:], strict=True)
+def _queries(query: torch.Tensor, keys: int) -> Iterator[tuple[torch.Tensor, int, torch.Tensor | None]]:
+    """Some of a segment's queries at a time, how many of its keys they see, and which: a bool mask, or None if causal.
 
-
-def _causal_mask(length: int, before: int, device: torch.device) -> torch.Tensor:
-    """Which keys each query sees, those `before` its segment and its own up to itself: bool, (L, before + L)."""
-    return torch.ones((length, before + length), dtype=torch.bool, device=device).tril(before)
+    With a mask PyTorch computes all pairs of a query and a key, so few queries at a time leave out most of those that
+    the first of a segment don't see.
+    """
+    before = keys - query.shape[2]
+    if before == 0:
+        yield query, keys, None
+        return
+    for some in query.split(QUERIES, 2):
+        seen = before + some.shape[2]
+        mask = torch.ones((some.shape[2], seen), dtype=torch.bool, device=query.device).tril(before)
+        yield some, seen, mask
+        before = seen
 
 
 def tree_inputs(tree: PrefixTree, start: int = 0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from rmkit.prefix_tree import PrefixTree
-from rmkit.tree_attention import find_obstacle, tree_inputs, use_tree_attention
+from rmkit.tree_attention import _queries, find_obstacle, tree_inputs, use_tree_attention
 
 SMALL = {
     "vocab_size": 48,
@@ -47,8 +47,11 @@ def grow(sequences: list[tuple[int, ...]], share: bool = True) -> tuple[PrefixTr
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "phi3", "qwen3_moe"])
-@pytest.mark.parametrize("share", [True, False])
-def test_a_tree_gives_the_states_and_gradients_of_its_sequences(name: str, share: bool) -> None:
+@pytest.mark.parametrize(("share", "queries"), [(True, 128), (True, 4), (False, 128)])
+def test_a_tree_gives_the_states_and_gradients_of_its_sequences(
+    name: str, share: bool, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rmkit.tree_attention.QUERIES", queries)  # 4: the longer segments are computed in parts
     model, sequences = build(name), draw_sequences()
     weights = [torch.randn(len(tokens), 48) for tokens in sequences]
     expected = [model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0] for tokens in sequences]
@@ -68,6 +71,16 @@ def test_a_tree_gives_the_states_and_gradients_of_its_sequences(name: str, share
         if n in gradients:
             scale = gradients[n].abs().max().clamp(min=1)
             torch.testing.assert_close(p.grad / scale, gradients[n] / scale, atol=1e-5, rtol=1e-5)
+
+
+def test_a_long_segment_is_not_computed_as_a_square() -> None:
+    parts = list(_queries(torch.zeros(1, 1, 1000, 1), 1010))  # 1,000 queries behind 10 keys of others
+    assert torch.cat([part for part, _, _ in parts], dim=2).shape[2] == 1000
+    assert [seen for _, seen, _ in parts] == [138, 266, 394, 522, 650, 778, 906, 1010]
+    computed = sum(part.shape[2] * seen for part, seen, _ in parts)
+    visible = sum(int(mask.sum()) for _, _, mask in parts if mask is not None)
+    assert visible == sum(range(11, 1011))
+    assert computed < 1.15 * visible < 0.6 * 1000 * 1010
 
 
 def test_no_token_sees_a_branch_beside_its_own() -> None:
