@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import functools
 import inspect
 import json
@@ -91,7 +92,8 @@ class JudgeReward:
         __name__: What TRL's logs call it: `judge_reward`, or `judge_reward_<attribute>`.
 
     Raises:
-        ValueError: For an unknown `on_failure`, a number outside its range, or options that are not this judge's.
+        ValueError: For an unknown `on_failure`, a misspelt option, a number outside its range, or options that are
+            not this judge's.
     """
 
     def __init__(
@@ -116,6 +118,11 @@ class JudgeReward:
     ) -> None:
         if on_failure not in ON_FAILURE:
             raise ValueError(f"on_failure {on_failure!r} is unknown; choose {', '.join(ON_FAILURE)}")
+        for option in engine_options:  # a misspelt option of ours would be one of the engine's, until its first call
+            if nearest := difflib.get_close_matches(
+                option, inspect.signature(JudgeReward).parameters, n=1, cutoff=0.7
+            ):
+                raise ValueError(f"JudgeReward has no option {option!r}; did you mean {nearest[0]!r}?")
         self.shape = RewardShape(attribute, length_budget, risk, centred, group_normalised, scale, clip)
         self.on_failure = on_failure
         self.name = name

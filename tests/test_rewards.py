@@ -265,6 +265,13 @@ def test_a_loaded_judge_cannot_be_pickled_or_loaded_otherwise(judge: Judge) -> N
         JudgeReward(judge, on_failure="zero")
 
 
+@pytest.mark.parametrize(("given", "meant"), [("on_fail", "on_failure"), ("center", "centred")])
+@pytest.mark.parametrize("place", ["runs/judge", "http://127.0.0.1:1"])
+def test_a_misspelt_option_is_an_error_at_once(place: str, given: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"JudgeReward has no option '{given}'; did you mean '{meant}'"):
+        JudgeReward(place, **{given: 1})
+
+
 def test_a_judge_that_is_not_there_is_an_error_of_the_first_call(tmp_path: Path) -> None:
     reward = JudgeReward(tmp_path / "nothing")
     with pytest.raises(JudgeError, match="there is no judge folder"):
