@@ -229,6 +229,8 @@ class JudgeTrainingArguments(TrainingArguments):
         self.report_to = choose_reports(self.report_to)
         if self.divergence_factor < 0 or 0 < self.divergence_factor <= 1:
             raise ValueError(f"divergence_factor={self.divergence_factor} would stop every run; give above 1, or 0")
+        if self.max_steps <= 0 and self.num_train_epochs <= 0:
+            raise ValueError(f"num_train_epochs={self.num_train_epochs:g} would train nothing; give more than 0")
         super().__post_init__()
         check_early_stop(self, self.early_stopping_patience, self.early_stopping_threshold)
 

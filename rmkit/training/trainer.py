@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -277,10 +278,12 @@ class JudgeTrainer(ScoreLossMixin):
         return output
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether this is the best evaluation so far, of which a checkpoint is saved; not where it is undefined."""
+        """Whether this is the best evaluation so far, of which a checkpoint is saved; not where it is no number."""
         name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
-        if self.validate is not None and self.args.metric_for_best_model and name not in metrics:
-            logger.warning("step %d: %s is undefined, so this is not the best", self.state.global_step, name)
+        undefined = self.validate is not None and self.args.metric_for_best_model and name not in metrics
+        if undefined or math.isnan(metrics.get(name, 0.0)):
+            value = metrics.get(name, "undefined")
+            logger.warning("step %d: %s is %s, so this is not the best", self.state.global_step, name, value)
             return False
         is_best = super()._determine_best_metric(metrics, trial)
         # Where evaluations come more often than checkpoints, Trainer would export another one than the best.

@@ -89,6 +89,7 @@ def test_the_file_may_come_last_or_with_an_equals_sign(needed: list[str], tmp_pa
         ),
         ("label_smoothing_factor: 0.1\n", r"label_smoothing_factor=0.1 .*; loss: label_smoothing smooths over scores"),
         ("train_sampling_strategy: group_by_length\n", r"train_sampling_strategy='group_by_length' .* batch_tokens"),
+        ("num_train_epochs: 0\n", r"num_train_epochs=0 would train nothing; give more than 0"),
         ("bf16_full_eval: true\n", r"bf16_full_eval=True has no place here: it would round the weights"),
         ("validation_rows: -1\n", r"validation_rows=-1 is no number of rows; 0 scores none"),
         ("early_stopping_patience: 0\n", r"early_stopping_patience=0 and .*: give a number of evaluations, 1 or more"),

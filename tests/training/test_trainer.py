@@ -217,3 +217,10 @@ def test_an_evaluation_without_the_figure_is_not_the_best(build: Callable[..., A
     trainer.validate = lambda: {"mae": 0.5}  # as where all expected scores are the same
     assert not trainer._determine_best_metric(trainer.evaluate(), None)
     assert trainer.state.best_metric == 0.5
+
+
+def test_an_evaluation_whose_loss_is_no_number_is_not_the_best(build: Callable[..., Any]) -> None:
+    trainer = build(PRESETS["paper"], metric_for_best_model="eval_loss")
+    assert not trainer._determine_best_metric({"eval_loss": math.nan}, None)
+    assert trainer._determine_best_metric({"eval_loss": 2.0}, None)  # with NaN for the best, none would ever be
+    assert trainer.state.best_metric == 2.0
