@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS  # noqa: E402
 from vllm.v1.engine.core_client import InprocClient  # noqa: E402
 
 _CPU_CACHE_BYTES = 2**30  # vLLM's own CPU default is most of the machine's memory
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 class VllmEngine:
@@ -60,6 +62,8 @@ class VllmEngine:
         seed: int = 0,
     ) -> None:
         on_cpu = not torch.cuda.is_available()
+        if on_cpu:
+            _keep_freed_memory()
         # Blocks of 128 tokens, the CPU default, would leave little of a short prompt to the prefix cache.
         cpu_options = {"enforce_eager": True, "kv_cache_memory_bytes": _CPU_CACHE_BYTES, "block_size": 32}
         try:
@@ -122,3 +126,15 @@ class VllmEngine:
 
 def _ask_for(token_ids: Sequence[int]) -> SamplingParams:
     return SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, logprob_token_ids=list(token_ids))
+
+
+def _keep_freed_memory() -> None:
+    """Let this process's C library keep memory that it freed, up to 1 GiB, for what comes next.
+
+    By default glibc gives large pieces back to the system, and takes them anew, page by page, in each layer of each
+    step of vLLM: a fifth of the time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most there can be
+        mallopt(_M_TRIM_THRESHOLD, 2**30)
