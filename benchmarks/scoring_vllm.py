@@ -31,6 +31,7 @@ variants, all on one random model, prompts of real pairs, neighbours in a batch 
   requests       one request an attribute, on the prefix cache
   drafts         the whole line is guessed and one prefill of vLLM's pooling runner gives its hidden states, as often
                  as a guess was wrong; the head is applied here. In an engine of its own, by --variants drafts alone
+  prompts        one token behind each prompt: what computing the prompts takes, and so a bound for whatever does
   steps          a request that generates as many tokens as the line has, with the probabilities of the score tokens
                  at each: what a forced skeleton costs without the processor that forces it. Reads nothing
   line           generates the line as text, with the 20 most probable tokens at each step. Reads nothing
@@ -40,7 +41,7 @@ variants, all on one random model, prompts of real pairs, neighbours in a batch 
 Each round runs every variant once, in turn, on an empty prefix cache. The clock is the CPU time of this process, in
 which everything happens, on one thread: other work on the machine moves it little.
 """
-VARIANTS = ("session", "requests", "steps", "line", "judgement", "judgement_text")
+VARIANTS = ("session", "requests", "prompts", "steps", "line", "judgement", "judgement_text")
 Prompts = list[tuple[tuple[int, ...], ScoreTokens]]
 
 
@@ -134,6 +135,7 @@ def build_variants(engine: VllmEngine, prompts: Prompts, length: int) -> dict[st
     return {
         "session": lambda: read_scores(engine, prompts),
         "requests": lambda: read_scores(Requests(), prompts),  # type: ignore[arg-type]
+        "prompts": generate(1, detokenize=False),
         "steps": generate(length, detokenize=False, logprob_token_ids=scores),
         "line": generate(length, logprobs=20),
         "judgement": generate(256, logprobs=20),
