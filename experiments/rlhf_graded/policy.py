@@ -52,6 +52,7 @@ def write_responses(
     temperature: float = 1.0,
 ) -> list[str]:
     """One sampled response to each instruction; the random numbers come from the seed and are put back."""
+    assert tokenizer.padding_side == "left", "a response would follow the padding"
     writer: Any = model  # transformers types neither templates nor generation in a way that can be used
     was_training = model.training
     model.eval()
@@ -63,7 +64,6 @@ def write_responses(
                 [prompt_row(instruction)["prompt"] for instruction in instructions[start : start + _BATCH]],
                 add_generation_prompt=True,
                 padding=True,
-                padding_side="left",
                 return_tensors="pt",
                 return_dict=True,
             )

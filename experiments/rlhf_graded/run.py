@@ -13,20 +13,20 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from stages import PRESETS, do_run, make_data, make_start, seed_file, stage_seconds, train_judge
+from stages import ARMS, PRESETS, do_run, make_data, make_start, seed_file, stage_seconds, train_judge
 from teaching_plot import plot_curve
-from teaching_summary import summarise, write_tables
+from teaching_summary import ARM_NAMES, summarise, write_tables
 
-from rmkit.experiment import check_settings, dump_results, open_pool, sole_work, work_off
+from rmkit.experiment import Job, check_settings, dump_results, open_pool, sole_work, work_off
 
 EPILOG = """\
 presets:
   smoke   a minute; its numbers mean nothing
-  cpu     a judge, a policy and three seeds: at most 20 minutes on two idle cores
+  cpu     two judges, a policy, and three seeds of each of three arms: at most 20 minutes on two idle cores
 
-Writes data, models, seeds/N.json (what each step and each test gave), results.json, results.md and the plot (SVG and
-PNG). Stopped and started again with the same command, it goes on with the stage it was in; more seeds can be added to
-a finished folder.
+Writes data, models, seeds/ARM/N.json (what each step and each test gave), results.json, results.md and the plot (SVG
+and PNG). Stopped and started again with the same command, it goes on with the stage it was in; more seeds can be added
+to a finished folder.
 
 examples:
   python experiments/rlhf_graded/run.py --preset cpu
@@ -58,21 +58,28 @@ def main(argv: list[str] | None = None) -> int:
     with sole_work(output):
         check_settings(output, {**asdict(preset), "seeds": None})  # more seeds are no other settings
         make_data(output, preset)
+        jobs: dict[str, list[Job]] = {
+            arm: [(do_run, (output, preset, arm, seed)) for seed in range(1, seeds + 1)] for arm in ARMS
+        }
+        first: list[Job] = [(train_judge, (output, preset, "judge")), (make_start, (output, preset))]
+        second: list[Job] = [(train_judge, (output, preset, "judge_sampled")), *jobs["generated"]]
         with open_pool(args.workers) as pool:
-            first = [(train_judge, (output, preset)), (make_start, (output, preset))]
-            work_off(pool, first, "judge and start", lambda _: None)
-            jobs = [(do_run, (output, preset, seed)) for seed in range(1, seeds + 1)]
-            work_off(pool, jobs, "seeds", lambda _: None)
-        runs = [json.loads(seed_file(output, seed).read_text("utf-8")) for seed in range(1, seeds + 1)]
+            work_off(pool, first, "first judge and start", lambda _: None)
+            work_off(pool, second, "second judge, and seeds of the first", lambda _: None)
+            work_off(pool, [*jobs["sampled"], *jobs["sampled_kl"]], "seeds of the second", lambda _: None)
+        runs = {
+            arm: [json.loads(seed_file(output, arm, seed).read_text("utf-8")) for seed in range(1, seeds + 1)]
+            for arm in ARMS
+        }
         results = summarise(runs, stage_seconds(output))
         (output / "results.json").write_text(dump_results({"preset": args.preset, **results}), "utf-8")
         (output / "results.md").write_text(write_tables(results), "utf-8")
         plot_curve(results, output / "curve")
-    gain = results["gain"]["true"]
-    low, high = gain["interval"]
-    print(
-        f"true aggregate, final minus initial: {gain['mean']:+.3f} (95 % interval {low:+.3f} to {high:+.3f}); ", end=""
-    )
+    print("true aggregate, final minus initial, with 95 % intervals:")
+    for arm in results["arms"]:
+        gain = arm["gain"]["true"]
+        low, high = gain["interval"]
+        print(f"{ARM_NAMES[arm['arm']]}: {gain['mean']:+.3f} ({low:+.3f} to {high:+.3f})")
     print(f"{(time.monotonic() - started) / 60:.1f} minutes")
     print(f"tables: {output / 'results.md'}")
     return 0

@@ -18,12 +18,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """How the policy is taught.
+
+    Args:
+        judge: Folder of the judge that teaches: `judge` has learnt generated rows, `judge_sampled` the start's own
+            responses beside them.
+        beta: Weight of the KL term of GRPO, which holds the policy near the start.
+    """
+
+    judge: str
+    beta: float
+
+
+ARMS = {
+    "generated": Arm("judge", 0.0),
+    "sampled": Arm("judge_sampled", 0.0),
+    "sampled_kl": Arm("judge_sampled", 0.2),
+}
+"""Each changes one thing more; the first is the control. The weight was chosen while looking at seed 9."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """How large an experiment is.
 
     Args:
-        rows: Generated rows that the judge learns from.
-        judge_steps: Steps of its training; -1 for one epoch.
+        rows: Generated rows that the judges learn from.
+        samples: Responses of the start that one of the judges learns from beside them.
+        judge_steps: Steps of their training; -1 for one epoch.
         lessons: Generated responses that the policy learns from first.
         steps: GRPO steps.
         prompts_per_step: Prompts in each.
@@ -35,6 +58,7 @@ class Preset:
     """
 
     rows: int
+    samples: int
     judge_steps: int
     lessons: int
     steps: int
@@ -47,8 +71,8 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset(300, 4, 32, 2, 2, 2, 1e-4, 4, 1, 2),
-    "cpu": Preset(10_000, -1, 4_000, 24, 4, 8, 1e-3, 200, 8, 3),
+    "smoke": Preset(300, 16, 4, 32, 2, 2, 2, 1e-4, 4, 1, 2),
+    "cpu": Preset(10_000, 2_000, -1, 4_000, 24, 4, 8, 1e-3, 200, 8, 3),
 }
 
 
@@ -64,13 +88,20 @@ def make_data(output: Path, preset: Preset) -> None:
             _call(output, name, "train/make_tiny_model.py", "--data", data, *sizes, "--output", output / name)
 
 
-def train_judge(output: Path, preset: Preset) -> None:
-    """Train the judge as the demo does, in one process; a training that was stopped goes on."""
-    if (output / "stages" / "judge.json").exists():
+def train_judge(output: Path, preset: Preset, judge: str) -> None:
+    """Train a judge as the demo does, in one process; a training that was stopped goes on.
+
+    Args:
+        output: The experiment's folder.
+        preset: Its sizes.
+        judge: Which one, see `Arm`. The start must be there for `judge_sampled`.
+    """
+    if (output / "stages" / f"{judge}.json").exists():
         return
-    folders = ("--data", output / "data", "--model", output / "tiny", "--output_dir", output / "judge")
+    data = add_samples(output, preset) if judge == "judge_sampled" else output / "data"
+    folders = ("--data", data, "--model", output / "tiny", "--output_dir", output / judge)
     options = ("--config", ROOT / "train/configs/demo.yaml", "--use_cpu", "true", "--deepspeed", "")
-    _call(output, "judge", "train/train.py", *options, *folders, "--max_steps", preset.judge_steps)
+    _call(output, judge, "train/train.py", *options, *folders, "--max_steps", preset.judge_steps)
 
 
 def make_start(output: Path, preset: Preset) -> None:
@@ -84,15 +115,28 @@ def make_start(output: Path, preset: Preset) -> None:
     _note(output, "start", time.process_time() - used)
 
 
-def do_run(output: Path, preset: Preset, seed: int) -> None:
-    """Teach the start with one seed."""
-    path = seed_file(output, seed)
+def add_samples(output: Path, preset: Preset) -> Path:
+    """Write the judge's data once more, with responses of the start beside the generated ones; gives the folder."""
+    data = output / "data_sampled"
+    if (output / "stages" / "samples.json").exists():
+        return data
+    from samples import write_data  # noqa: PLC0415 (torch, in the process that needs it)
+
+    used = time.process_time()
+    write_data(output / "start", data, preset.rows, preset.samples)
+    _note(output, "samples", time.process_time() - used)
+    return data
+
+
+def do_run(output: Path, preset: Preset, arm: str, seed: int) -> None:
+    """Teach the start as an arm says, with one seed."""
+    path = seed_file(output, arm, seed)
     if path.exists():
         return
     from teaching import teach  # noqa: PLC0415 (TRL, in the process that needs it)
 
     found = teach(
-        output / "judge",
+        output / ARMS[arm].judge,
         output / "start",
         output / "trl",
         seed=seed,
@@ -100,18 +144,19 @@ def do_run(output: Path, preset: Preset, seed: int) -> None:
         prompts_per_step=preset.prompts_per_step,
         group=preset.group,
         learning_rate=preset.learning_rate,
+        beta=ARMS[arm].beta,
         test_prompts=preset.test_prompts,
         test_every=preset.test_every,
     )
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps({"seed": seed, **found}), "utf-8")
     temporary.replace(path)
 
 
-def seed_file(output: Path, seed: int) -> Path:
+def seed_file(output: Path, arm: str, seed: int) -> Path:
     """Where the record of a seed's run is kept."""
-    return output / "seeds" / f"{seed}.json"
+    return output / "seeds" / arm / f"{seed}.json"
 
 
 def stage_seconds(output: Path) -> dict[str, float]:

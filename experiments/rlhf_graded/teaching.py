@@ -147,6 +147,7 @@ def teach(
     prompts_per_step: int,
     group: int,
     learning_rate: float,
+    beta: float,
     test_prompts: int,
     test_every: int,
 ) -> dict[str, Any]:
@@ -161,6 +162,7 @@ def teach(
         prompts_per_step: Prompts in a step.
         group: Completions of each.
         learning_rate: Of AdamW.
+        beta: Weight of the KL term.
         test_prompts: Number of held-out test instructions.
         test_every: Steps between two tests.
 
@@ -183,7 +185,7 @@ def teach(
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=5,
         temperature=1.0,
-        beta=0.0,
+        beta=beta,
         seed=seed,
         use_cpu=True,
         bf16=False,

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from teaching_summary import ARM_NAMES
 
 from rmkit.experiment import PLOT_STYLE, save_plot
 
@@ -15,26 +16,29 @@ _COLOURS = {"judge": "#f26419", "true": "#33658a"}
 
 
 def plot_curve(results: Mapping[str, Any], path: Path) -> None:
-    """Draw the learning curve.
+    """Draw the learning curves, a row for each arm.
 
     Args:
         results: Of `summarise`.
         path: Where it goes, without suffix: an SVG and a PNG.
     """
-    curve = results["curve"]
-    steps = [point["step"] for point in curve]
+    arms = results["arms"]
     with matplotlib.rc_context(PLOT_STYLE):
-        figure = Figure(figsize=(9, 3), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for what, colour in _COLOURS.items():
-            for number in range(len(results["seeds"])):
-                values = [point[what]["by_seed"][number] for point in curve]
-                left.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5)
-            left.plot(steps, [point[what]["mean"] for point in curve], color=colour, marker="o", label=what)
-        left.set(xlabel="GRPO steps", ylabel="aggregate", title="what the judge sees, and what is true")
-        left.legend(frameon=False)
-        for key in curve[0]["true_scores"]:
-            right.plot(steps, [point["true_scores"][key] for point in curve], marker="o", markersize=3, label=key)
-        right.set(xlabel="GRPO steps", ylabel="true score, 1 to 5", title="by attribute (verbosity has weight 0)")
-        right.legend(frameon=False)
+        figure = Figure(figsize=(9, 2.6 * len(arms)), layout="constrained")
+        for (left, right), arm in zip(figure.subplots(len(arms), 2, sharex=True, sharey="col"), arms, strict=True):
+            curve = arm["curve"]
+            steps = [point["step"] for point in curve]
+            for what, colour in _COLOURS.items():
+                for number in range(len(results["seeds"])):
+                    values = [point[what]["by_seed"][number] for point in curve]
+                    left.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5)
+                left.plot(steps, [point[what]["mean"] for point in curve], color=colour, marker="o", label=what)
+            left.set(ylabel="aggregate", title=ARM_NAMES[arm["arm"]])
+            for key in curve[0]["true_scores"]:
+                right.plot(steps, [point["true_scores"][key] for point in curve], marker="o", markersize=3, label=key)
+            right.set(ylabel="true score, 1 to 5", title="by attribute (verbosity has weight 0)")
+            for axes in (left, right):
+                axes.legend(frameon=False)
+        for axes in (left, right):
+            axes.set_xlabel("GRPO steps")
         save_plot(figure, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -104,6 +105,7 @@ def test_tasks_whose_results_have_no_names_are_refused(modules: Any) -> None:
 def test_test_prompts_are_never_trained_on(modules: Any) -> None:
     text = modules.instructions.prompt_text
     trained = {text(i) for i in modules.instructions.draft_instructions("prompts", 300)}
+    trained |= {text(i) for i in modules.instructions.draft_instructions("samples", 2000)}
     trained |= {row["prompt"][0]["content"] for row in modules.instructions.first_lessons(300, 0)}
     tested = modules.instructions.draft_instructions("test", 200, held_out=True)
     assert len({text(i) for i in tested}) == 200 and not trained & {text(i) for i in tested}
@@ -133,8 +135,9 @@ def test_gains_are_paired_by_prompt(modules: Any) -> None:
         make_run(1, [before.tolist(), after.tolist()], [[0.2, 0.6, None], [0.4, 0.9, 0.9]]),
         make_run(2, [before.tolist(), (after + 0.1).tolist()], [[0.2, 0.6, 0.9], [0.4, 0.9, 0.9]]),
     ]
-    results = modules.teaching_summary.summarise(runs, {"judge": 120.0})
-    gain = results["gain"]["true"]
+    results = modules.teaching_summary.summarise({"generated": runs, "sampled": runs[::-1]}, {"judge": 120.0})
+    arm = results["arms"][0]
+    gain = arm["gain"]["true"]
     assert gain["by_seed"] == [0.1, 0.2] and gain["mean"] == pytest.approx(0.15)
     changes = np.array([after - before, after + 0.1 - before])
     draws = [
@@ -143,15 +146,39 @@ def test_gains_are_paired_by_prompt(modules: Any) -> None:
         for prompts in product(range(3), repeat=3)
     ]
     assert gain["interval"] == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=0.02)
-    assert results["gain"]["gap"]["mean"] == pytest.approx(results["gain"]["judge"]["mean"] - gain["mean"])
-    assert results["judge_share"] == 0.25 and results["failed"] == 4
-    assert results["groups"] == {"expected": 0.0, "rounded": 0.5, "mode": 0.25, "same": 0.0}
-    assert results["cpu_minutes"] == {"judge": 2.0, "seeds": 2.0}
+    assert arm["gain"]["gap"]["mean"] == pytest.approx(arm["gain"]["judge"]["mean"] - gain["mean"])
+    assert arm["judge_share"] == 0.25 and arm["failed"] == 4
+    assert arm["groups"] == {"expected": 0.0, "rounded": 0.5, "mode": 0.25, "same": 0.0}
+    # Both arms gain the same, but not with the same seed; the difference is paired by seed.
+    assert results["arms"][0]["difference"]["true"]["by_seed"] == [0, 0]
+    difference = results["arms"][1]["difference"]["true"]
+    assert difference == {"mean": 0.0, "by_seed": [0.1, -0.1], "interval": [-0.1, 0.1]}
+    assert results["cpu_minutes"] == {"judge": 2.0, "seeds": 4.0}
     table = modules.teaching_summary.write_tables(results)
-    assert "| true | +0.150 |" in table and "| expected scores, each rounded | 50.0% | 50.0% |" in table
+    assert "| Judge of generated rows | true | +0.150 |" in table
+    assert "| Judge of the start's responses too, minus the first | true | +0.000 |" in table
+    assert "| expected scores, each rounded | 50.0% (50.0%) | 50.0% (50.0%) |" in table
 
 
-def test_the_script_in_small_goes_on_where_it_was(repo: Path, tmp_path: Path) -> None:
+def check_samples(modules: Any, output: Path) -> None:
+    """One judge has learnt generated rows alone; the other one these, and the start's responses by the true rule."""
+    rows: dict[str, dict[str, Any]] = {}
+    for folder, judge in (("data", "judge"), ("data_sampled", "judge_sampled")):
+        lines = [(output / folder / f"{name}.jsonl").read_text("utf-8") for name in ("train", "validation")]
+        rows[folder] = {row["id"]: row for row in map(json.loads, "".join(lines).splitlines())}
+        config = json.loads((output / judge / "judge_config.json").read_text("utf-8"))
+        manifest = (output / folder / "manifest.json").read_bytes()
+        assert config["data_manifest_sha256"] == hashlib.sha256(manifest).hexdigest()
+    sampled = [row for name, row in rows["data_sampled"].items() if name not in rows["data"]]
+    assert {name: rows["data_sampled"][name] for name in rows["data"]} == rows["data"]
+    assert 0 < len(sampled) <= modules.stages.PRESETS["smoke"].samples
+    asked = {modules.instructions.prompt_text(i): i for i in modules.instructions.draft_instructions("samples", 16)}
+    for row in sampled:
+        instruction = asked[row["conversation"][0]["content"]]
+        assert row["scores"] == modules.true_scores.read_true_scores(instruction, row["response"]).scores
+
+
+def test_the_script_in_small_goes_on_where_it_was(modules: Any, repo: Path, tmp_path: Path) -> None:
     call = [sys.executable, "experiments/rlhf_graded/run.py", "--preset", "smoke", "--output", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
 
@@ -162,26 +189,34 @@ def test_the_script_in_small_goes_on_where_it_was(repo: Path, tmp_path: Path) ->
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert "true aggregate, final minus initial: " in done.stdout
+    assert "Judge of generated rows: " in done.stdout
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
-    assert results["seeds"] == [1, 2] and [point["step"] for point in results["curve"]] == [0, 1, 2]
-    assert results["test_prompts"] == 4 and 0 < results["judge_share"] < 1
-    assert 0 <= results["curve"][-1]["true"]["mean"] <= 1 and results["curve"][-1]["judge"]["mean"] > 0
-    assert set(results["cpu_minutes"]) == {"data", "tiny", "blank", "judge", "start", "seeds"}
+    assert results["seeds"] == [1, 2] and results["test_prompts"] == 4
+    assert [arm["arm"] for arm in results["arms"]] == ["generated", "sampled", "sampled_kl"]
+    for arm in results["arms"]:
+        assert [point["step"] for point in arm["curve"]] == [0, 1, 2] and 0 < arm["judge_share"] < 1
+        assert 0 <= arm["curve"][-1]["true"]["mean"] <= 1 and arm["curve"][-1]["judge"]["mean"] > 0
+    stages = {"data", "tiny", "blank", "judge", "start", "samples", "judge_sampled", "seeds"}
+    assert set(results["cpu_minutes"]) == stages
     assert (tmp_path / "curve.svg").read_text("utf-8").rstrip().endswith("</svg>")
     assert (tmp_path / "curve.png").stat().st_size > 1000
-    # The start is the same for both seeds, and what they do with it is not.
-    records = [json.loads((tmp_path / "seeds" / f"{seed}.json").read_text("utf-8")) for seed in (1, 2)]
+    # The start is the same for all runs, and what they do with it is not.
+    runs = [(arm, seed) for arm in ("generated", "sampled", "sampled_kl") for seed in (1, 2)]
+    records = [json.loads((tmp_path / "seeds" / arm / f"{seed}.json").read_text("utf-8")) for arm, seed in runs]
+    assert all(record["tests"][0]["true"] == records[0]["tests"][0]["true"] for record in records)
     assert records[0]["tests"][0] == records[1]["tests"][0] and records[0]["steps"] != records[1]["steps"]
+    assert records[0]["tests"][0]["judge"] != records[2]["tests"][0]["judge"]  # another judge
+    assert records[2]["tests"][0] == records[4]["tests"][0] and records[2]["tests"] != records[4]["tests"]  # KL
+    check_samples(modules, tmp_path)
     for line in records[0]["steps"]:
         assert line["failed"] < 4 and 0 < line["seconds"] < line["step_seconds"]
         assert line["expected"] <= line["rounded"] <= 1 and line["same"] <= line["expected"]
 
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    (tmp_path / "seeds" / "2.json").unlink()
+    (tmp_path / "seeds" / "sampled" / "2.json").unlink()
     again = run()
     assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "seeds" / "2.json").read_text("utf-8"))["tests"] == records[1]["tests"]
+    assert json.loads((tmp_path / "seeds" / "sampled" / "2.json").read_text("utf-8"))["tests"] == records[3]["tests"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == kept
     changed = run("--preset", "cpu")
     assert changed.returncode == 1 and "was started with rows=300 and is now told 10000" in changed.stderr
