@@ -37,8 +37,8 @@ def plot_curve(results: Mapping[str, Any], path: Path) -> None:
             for key in curve[0]["true_scores"]:
                 right.plot(steps, [point["true_scores"][key] for point in curve], marker="o", markersize=3, label=key)
             right.set(ylabel="true score, 1 to 5", title="by attribute (verbosity has weight 0)")
-            for axes in (left, right):
-                axes.legend(frameon=False)
+            left.legend(frameon=False, loc="upper left")
+            right.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         for axes in (left, right):
             axes.set_xlabel("GRPO steps")
         save_plot(figure, path)
