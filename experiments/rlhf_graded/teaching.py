@@ -211,7 +211,8 @@ def teach(
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "reward" in entry]
     lines = [
-        {"step": entry["step"], "step_seconds": entry["step_time"], "entropy": entry.get("entropy"), **line}
+        {"step": entry["step"], "step_seconds": entry["step_time"]}
+        | {"entropy": entry.get("entropy"), "kl": entry.get("kl"), **line}
         for entry, line in zip(logs, reward.lines, strict=True)
     ]
     return {"steps": lines, "tests": tests.lines, "cpu_seconds": time.process_time() - used}

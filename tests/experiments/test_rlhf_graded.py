@@ -206,7 +206,8 @@ def test_the_script_in_small_goes_on_where_it_was(modules: Any, repo: Path, tmp_
     assert all(record["tests"][0]["true"] == records[0]["tests"][0]["true"] for record in records)
     assert records[0]["tests"][0] == records[1]["tests"][0] and records[0]["steps"] != records[1]["steps"]
     assert records[0]["tests"][0]["judge"] != records[2]["tests"][0]["judge"]  # another judge
-    assert records[2]["tests"][0] == records[4]["tests"][0] and records[2]["tests"] != records[4]["tests"]  # KL
+    assert records[2]["tests"][0] == records[4]["tests"][0]
+    assert [record["steps"][-1]["kl"] is not None for record in records] == [False] * 4 + [True] * 2
     check_samples(modules, tmp_path)
     for line in records[0]["steps"]:
         assert line["failed"] < 4 and 0 < line["seconds"] < line["step_seconds"]
