@@ -49,7 +49,7 @@ from rmkit.prepared_part import (
 )
 from rmkit.raw_chunks import CHUNK_RECORDS
 from rmkit.raw_source import open_source
-from rmkit.row_files import ROW_FORMATS
+from rmkit.row_files import ROW_FORMATS, read_row_file
 from rmkit.row_rendering import PAIRS
 from rmkit.rubric import Rubric, load_rubric
 
@@ -414,3 +414,19 @@ def ensure_published(dataset: Dataset, folder: Path) -> Path:
     if not (folder / MANIFEST_FILE).is_file():
         prepare_published(dataset, folder)
     return folder
+
+
+def check_prepared(path: Path) -> None:
+    """Do nothing for a folder, or a file whose first row is a prepared pair.
+
+    Raises:
+        DataError: For any other file: it is taken for one as it is published.
+    """
+    if path.is_file():
+        where, row = next(read_row_file(path), (str(path), {}))
+        if "conversation" not in row:
+            found = ", ".join(row) or "no rows"
+            raise DataError(
+                f"{where}: no field 'conversation', so these are no prepared pairs (found {found[:120]}); name a "
+                "published file with --raw"
+            )

@@ -190,7 +190,7 @@ def open_hub(
     except Exception as error:  # offline, unknown id, no such split, broken data: they share no base
         raise DataError(
             f"split {split!r} of {hub_id} at revision {revision} can't be loaded ({type(error).__name__}: {error}); "
-            "check the network and HF_TOKEN, or download the file and give its path"
+            "check the network and HF_TOKEN, or download the file and name it with --input (run_benchmark.py: --raw)"
         ) from error
     return partial(_cut_split, rows)
 

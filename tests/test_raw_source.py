@@ -110,5 +110,5 @@ def test_one_file_of_a_hub_repository_is_read_as_it_is(tmp_path: Path, monkeypat
     source = open_source(dataset)
     assert (source.name, source.revision) == ("OpenAssistant/oasst1", dataset.revision)
     assert list(source.records) == expected
-    with pytest.raises(DataError, match="can't be loaded .* or download the file and give its path"):
+    with pytest.raises(DataError, match="can't be loaded .* or download the file and name it with --input"):
         open_source(dataset, "someone/copy@main")

@@ -77,6 +77,16 @@ def test_options_that_do_not_go_together(run, arguments, message):
     assert message in done.stderr
 
 
+def test_a_published_file_in_place_of_prepared_pairs_is_refused_before_a_judge_is_loaded(run, tmp_path):
+    published = tmp_path / "filtered.jsonl"
+    published.write_text('{"id": 1, "prompt": "Hi", "chosen": "Hello.", "rejected": "No."}\n', "utf-8")
+    places = ("--input", published, "--output", tmp_path / "o")
+    done = run("--benchmark", "reward_bench", "--judge", tmp_path / "no-judge", *places)
+    assert done.returncode != 0
+    assert "filtered.jsonl:1: no field 'conversation', so these are no prepared pairs" in done.stderr
+    assert "name a published file with --raw" in done.stderr
+
+
 def test_no_engine_and_no_torch(repo, write_scoring, tmp_path):
     folder = write_scoring(tmp_path, [("1", "x", 4, 2)])
     code = (
