@@ -35,13 +35,13 @@ variants, all on one random model, prompts of real pairs, neighbours in a batch 
   steps          a request that generates as many tokens as the line has, with the probabilities of the score tokens
                  at each: what a forced skeleton costs without the processor that forces it. Reads nothing
   line           generates the line as text, with the 20 most probable tokens at each step. Reads nothing
-  judgement      generates 256 tokens of text, with as many log-probabilities: without them there is no distribution of
-                 its score, only the score. Reads nothing
-  judgement_text the same without log-probabilities
+  judgement      generates 256 tokens of text. Reads nothing
+  judgement_logprobs  the same with the 20 most probable tokens at each step, without which such a text gives no
+                 distribution of its score
 Each round runs every variant once, in turn, on an empty prefix cache. The clock is the CPU time of this process, in
 which everything happens, on one thread: other work on the machine moves it little.
 """
-VARIANTS = ("session", "requests", "prompts", "steps", "line", "judgement", "judgement_text")
+VARIANTS = ("session", "requests", "prompts", "steps", "line", "judgement", "judgement_logprobs")
 Prompts = list[tuple[tuple[int, ...], ScoreTokens]]
 
 
@@ -138,8 +138,8 @@ def build_variants(engine: VllmEngine, prompts: Prompts, length: int) -> dict[st
         "prompts": generate(1, detokenize=False),
         "steps": generate(length, detokenize=False, logprob_token_ids=scores),
         "line": generate(length, logprobs=20),
-        "judgement": generate(256, logprobs=20),
-        "judgement_text": generate(256),
+        "judgement": generate(256),
+        "judgement_logprobs": generate(256, logprobs=20),
     }
 
 
