@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmkit.errors import DataError
+from rmkit.errors import DataError, RubricError
 from rmkit.evaluation.records import check_count, read_judgments, read_scoring_manifest
 from rmkit.manifest import sha256_file
 from rmkit.rubric import Rubric
@@ -67,7 +67,7 @@ def read_rated(scores: Path, rows: Path) -> RatedScoring:
     """
     manifest, rubric = read_scoring_manifest(scores)
     file = find_input(rows, "responses")
-    rated, derived = _read_rows(file, manifest.get("limit"))
+    rated, derived, unreadable = _read_rows(file, manifest.get("limit"))
     own = {row.id: row.rubric for row in rated if row.rubric is not None}
     found = read_judgments(scores / "scores.jsonl", rubric, ("response",), own)
     check_count(scores, manifest, len(found))
@@ -81,13 +81,15 @@ def read_rated(scores: Path, rows: Path) -> RatedScoring:
         notes.append(f"{file.name} is not the file that was scored (its SHA-256 differs); matched by id.")
     if derived:
         notes.append(f"{derived} scores that were derived from preferences are no ratings; left out.")
+    if unreadable:
+        notes.append(f"{len(unreadable)} rows can't be read; left out. The first: {unreadable[0]}.")
     digest = sha256_file(scores / "scores.jsonl")
     return RatedScoring(tuple(rated), judgments, rubric, manifest, digest, tuple(notes))
 
 
-def _read_rows(file: Path, limit: int | None) -> tuple[list[RatedResponse], int]:
-    """The rows that have a rating, and how many scores were derived."""
-    rows, derived = [], 0
+def _read_rows(file: Path, limit: int | None) -> tuple[list[RatedResponse], int, list[str]]:
+    """The rows that have a rating, how many scores were derived, and why rows can't be read, a sentence each."""
+    rows, derived, unreadable = [], 0, []
     for where, row_id, record in ScoreInput(file, "responses", limit).rows():
         given = record.get("scores")
         if not isinstance(given, Mapping):
@@ -100,12 +102,17 @@ def _read_rows(file: Path, limit: int | None) -> tuple[list[RatedResponse], int]
             "conversation": record.get("conversation") or record.get("prompt"),
             "response": record.get("response") or record.get("completion"),
         }
-        row = RatedResponse.from_dict({**record, **named, "id": row_id, "scores": rated}, where)
+        try:
+            row = RatedResponse.from_dict({**record, **named, "id": row_id, "scores": rated}, where)
+        except (DataError, RubricError) as error:
+            unreadable.append(str(error))
+            continue
         if row.scores:
             rows.append(row)
     if not rows:
-        raise DataError(f"{file}: no row has a rating")
-    return rows, derived
+        refused = f"; {len(unreadable)} can't be read, the first: {unreadable[0]}" if unreadable else ""
+        raise DataError(f"{file}: no row has a rating{refused}")
+    return rows, derived, unreadable
 
 
 def _check_ratings(row: RatedResponse, rubric: Rubric, file: Path) -> None:

@@ -116,6 +116,16 @@ def test_what_does_not_fit_is_refused(write_rated, tmp_path):
         read_rated(folder, file)
 
 
+def test_rows_that_can_not_be_read_are_counted_and_left_out(evaluate):
+    empty = [("x", 5, None, {"response": ""}), ("y", 2, None, {"conversation": []})]
+    results = evaluate([ROWS[0], *empty, *ROWS[1:]], resamples=10)
+    assert results["responses"]["n"] == 6
+    (note,) = [note for note in results["notes"] if "can't be read" in note]
+    assert note.startswith("2 rows can't be read; left out. The first: rows.jsonl:2: response")
+    with pytest.raises(DataError, match="no row has a rating; 2 can't be read, the first: rows.jsonl:1: response"):
+        evaluate(empty)
+
+
 def test_nothing_judged_leaves_no_nan(evaluate):
     results = evaluate([("a", 5, None), ("b", 3, None)], resamples=10)
     assert results["attributes"] == {} and results["disagreements"] == []
