@@ -25,6 +25,8 @@ from vllm import LLM, SamplingParams  # noqa: E402  (vLLM reads the environment 
 from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS  # noqa: E402
 from vllm.v1.engine.core_client import InprocClient  # noqa: E402
 
+from rmkit.engines.vllm_sampler import use_reading_sampler  # noqa: E402
+
 _CPU_CACHE_BYTES = 2**30  # vLLM's own CPU default is most of the machine's memory
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -82,6 +84,8 @@ class VllmEngine:
             raise JudgeError(f"vLLM can't load the model {path}: {error}") from error
         engine: Any = self._llm.llm_engine
         in_process = isinstance(engine.engine_core, InprocClient)
+        if on_cpu and in_process:
+            self._llm.collective_rpc(use_reading_sampler)
         self._sessions = Sessions(engine, self._make_request, MAX_LOGPROB_TOKEN_IDS) if in_process else None
         config = self._llm.llm_engine.model_config
         self.max_length = int(config.max_model_len)

@@ -160,6 +160,39 @@ def test_log_probabilities_are_of_the_whole_vocabulary_in_the_order_asked_for(ju
     assert judges["vllm"].engine.logprobs([]) == []
 
 
+def test_reading_samples_nothing_and_leaves_other_requests_to_vllm(judges: dict[str, Judge]) -> None:
+    from vllm import SamplingParams  # noqa: PLC0415 (slow, and not there on every platform)
+    from vllm.v1.sample.sampler import Sampler  # noqa: PLC0415
+
+    llm = judges["vllm"].engine._llm  # type: ignore[attr-defined]
+    prompts = [{"prompt_token_ids": [5, 6, n]} for n in range(7, 27)]
+    asked = [list(range(30 + n, 33 + 2 * n)) for n in range(20)]
+    readings = [SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=tokens) for tokens in asked]
+    texts = [SamplingParams(max_tokens=3, temperature=0.0, logprobs=2) for _ in prompts]
+    mixed = [pair[n % 2] for n, pair in enumerate(zip(readings, texts, strict=True))]
+
+    def run(params: list[Any]) -> list[tuple[list[int], list[dict[int, float]]]]:
+        assert llm.reset_prefix_cache()
+        outputs = [output.outputs[0] for output in llm.generate(prompts, params, use_tqdm=False)]
+        return [
+            (list(o.token_ids), [{token: item.logprob for token, item in step.items()} for step in o.logprobs])
+            for o in outputs
+        ]
+
+    read, wrote, both = run(readings), run(texts), run(mixed)
+    [runner] = llm.collective_rpc(lambda worker: worker.model_runner)
+    ours, runner.sampler = runner.sampler, Sampler()
+    try:
+        theirs_read, theirs_wrote, theirs_both = run(readings), run(texts), run(mixed)
+    finally:
+        runner.sampler = ours
+    assert wrote == theirs_wrote
+    assert both == theirs_both
+    assert [tokens for tokens, _ in read] == [tokens[:1] for tokens in asked]  # nothing was looked for
+    for tokens, (_, [found]), (_, [expected]) in zip(asked, read, theirs_read, strict=True):
+        assert {token: found[token] for token in tokens} == {token: expected[token] for token in tokens}
+
+
 def pairs(count: int) -> tuple[list[str], list[str]]:
     """Conversations and responses of different lengths, two responses to each conversation."""
     conversations = [f"List {n % 9} words. " * (n % 7 + 1) for n in range(count) for _ in range(2)]
