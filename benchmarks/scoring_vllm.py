@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Qwen3Config
 
 from rmkit.engines import Query
 from rmkit.engines.vllm import VllmEngine
@@ -179,6 +179,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=64, help="(default: 64)")
     parser.add_argument("--vocabulary", type=int, default=4096, help="of a tokenizer trained here (default: 4096)")
     parser.add_argument("--tokenizer", metavar="DIR", help="a real one, in its place")
+    rows = Qwen3Config().vocab_size
+    parser.add_argument(
+        "--rows",
+        type=int,
+        help="tokens that the model knows, those beyond the tokenizer's without text: what a step costs depends on "
+        f"them (default: {rows:,}, as many as Qwen3 of any size; with --tokenizer as many as it has)",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=(*VARIANTS, "drafts"))
     options = parser.parse_args(argv)
@@ -192,6 +199,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         texts = [item.response for item in items] + [m.content for item in items for m in item.conversation]
         tokenizer = train_tokenizer(texts, options.vocabulary)
     model = build_tiny_model(tokenizer, options.layers, options.width, 16_384)
+    rows = options.rows or (len(tokenizer) if options.tokenizer else rows)
+    if rows < len(tokenizer):
+        parser.error(f"--rows {rows} is less than the tokenizer's {len(tokenizer):,} tokens")
+    model.resize_token_embeddings(rows, mean_resizing=False)
     encoder = JudgeEncoder(tokenizer, load_rubric(options.rubric))
     tokens = encoder.score_tokens()
     prompts: Prompts = [(encoder.encode_prompt(item.conversation, item.response).ids, tokens) for item in items]
@@ -199,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     line, _ = tokens.encode({item.attribute.key: item.attribute.minimum for item in tokens.attributes})
     print(
         f"{len(prompts)} responses; prompts of {statistics.mean(lengths):.0f} tokens on average, "
-        f"{statistics.median(lengths):.0f} in the middle; a line of {len(line)}; a vocabulary of {len(tokenizer):,}; "
+        f"{statistics.median(lengths):.0f} in the middle; a line of {len(line)}; a vocabulary of {rows:,}; "
         f"{model.num_parameters():,} parameters"
     )
     needed = count_needed(prompts)
