@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rmkit.errors import DataError
 from rmkit.prepared_part import ChunkPlace, PartFile, PartMaker, PartPlan, find_part
-from rmkit.raw_chunks import RawChunk
+from rmkit.raw.chunks import RawChunk
 
 _FEW = 4  # parts that are made sooner than other processes start
 

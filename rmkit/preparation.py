@@ -16,7 +16,7 @@ from rmkit.errors import DataError, RubricError
 from rmkit.preferences import RULES, pair_comparison, score_comparison
 from rmkit.prompts import render_prompt
 from rmkit.ratings import exact_rating
-from rmkit.raw_files import RawRecord
+from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Conversation, PreferencePair, RatedResponse
 from rmkit.scores import render_scores

@@ -22,7 +22,7 @@ from rmkit.part_merge import FolderMerger
 from rmkit.parts_folder import PartsFolder
 from rmkit.preparation import Outcome
 from rmkit.prepared_part import LINE_NAMES, REFUSED, PartBuilder, PartForm, Tally
-from rmkit.raw_chunks import CHUNK_RECORDS
+from rmkit.raw.chunks import CHUNK_RECORDS
 from rmkit.row_files import ROW_FORMATS, find_rows
 from rmkit.row_rendering import PAIRS, ROW_NAMES, TRAIN, VALIDATION
 from rmkit.rubric import Rubric

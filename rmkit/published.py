@@ -47,8 +47,8 @@ from rmkit.prepared_part import (
     Tally,
     read_index,
 )
-from rmkit.raw_chunks import CHUNK_RECORDS
-from rmkit.raw_source import open_source
+from rmkit.raw.chunks import CHUNK_RECORDS
+from rmkit.raw.source import open_source
 from rmkit.row_files import ROW_FORMATS, read_row_file
 from rmkit.row_rendering import PAIRS
 from rmkit.rubric import Rubric, load_rubric

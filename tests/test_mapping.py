@@ -24,8 +24,8 @@ from rmkit.errors import DataError, RubricError
 from rmkit.jsonl import dump_line
 from rmkit.mapping import load_mapping
 from rmkit.preparation import Outcome, Refusal, convert_records
-from rmkit.raw_files import RawRecord
-from rmkit.raw_source import open_source
+from rmkit.raw.files import RawRecord
+from rmkit.raw.source import open_source
 from rmkit.rubric import Rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse
 

@@ -28,8 +28,8 @@ from rmkit.mixing import (
 from rmkit.preparation import RecordConverter, Refusal, Row, needs_rubric, row_to_dict
 from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
 from rmkit.published import PreparationSettings
-from rmkit.raw_files import RawRecord
-from rmkit.raw_source import open_source
+from rmkit.raw.files import RawRecord
+from rmkit.raw.source import open_source
 from rmkit.row_files import read_rows
 from rmkit.rubric import Attribute, Rubric, load_rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse

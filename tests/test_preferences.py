@@ -12,7 +12,7 @@ from rmkit.data.dataset import Dataset, RawComparison, RecordError
 from rmkit.errors import DataError, RubricError
 from rmkit.preferences import pair_comparison, score_comparison
 from rmkit.preparation import Refusal, convert_records, rescale
-from rmkit.raw_files import RawRecord
+from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message
 from rmkit.shares import share_label, share_margin, share_rank, share_severity, take_majority

@@ -26,7 +26,7 @@ from rmkit.preparation import (
     rescale,
     row_to_dict,
 )
-from rmkit.raw_files import RawRecord
+from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute, Rubric, load_rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.scores import parse_scores

@@ -12,8 +12,8 @@ from rmkit.data import DATASETS
 from rmkit.data.dataset import Dataset, RecordError
 from rmkit.errors import DataError
 from rmkit.manifest import read_json
-from rmkit.raw_files import RawRecord, read_records
-from rmkit.raw_source import open_source
+from rmkit.raw.files import RawRecord, read_records
+from rmkit.raw.source import open_source
 from rmkit.row_files import find_rows
 from rmkit.schema import Conversation, read_conversation
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from rmkit.cleaning.drop import TURNS_LEFT_OUT, Drop, Row, whole_conversation
 from rmkit.cleaning.words import responses, user_turns
 from rmkit.errors import DataError
-from rmkit.raw_source import split_hub_id
+from rmkit.raw.source import split_hub_id
 
 _SEEN = re.compile(r"[!-~]")
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")  # letters and a symbol by category, blank on the screen

@@ -17,7 +17,7 @@ from rmkit.data import DATASETS
 from rmkit.jsonl import dump_row
 from rmkit.preferences import RULES
 from rmkit.preparation import Outcome, RecordConverter, Refusal, needs_rubric
-from rmkit.raw_files import RawRecord, parse_line
+from rmkit.raw.files import RawRecord, parse_line
 from rmkit.row_rendering import RowRenderer
 from rmkit.rubric import Rubric, load_rubric
 from rmkit.schema import PreferencePair, RatedResponse

@@ -16,7 +16,7 @@ import pytest
 from rmkit.data import DATASETS
 from rmkit.preparation import Outcome, Refusal, Row, convert_records, row_to_dict
 from rmkit.prompts import render_prompt
-from rmkit.raw_files import RawRecord, read_records
+from rmkit.raw.files import RawRecord, read_records
 from rmkit.rubric import Rubric, load_rubric
 from rmkit.schema import RatedResponse
 from rmkit.scores import parse_scores

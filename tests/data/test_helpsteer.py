@@ -8,7 +8,7 @@ import pytest
 
 from rmkit.data import DATASETS
 from rmkit.preparation import Refusal, convert_records
-from rmkit.raw_files import read_records
+from rmkit.raw.files import read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse
 

@@ -12,7 +12,7 @@ from rmkit.data.dataset import RecordError
 from rmkit.data.helpsteer2_preference import compare_two
 from rmkit.preferences import score_comparison
 from rmkit.preparation import Refusal, convert_records, rescale
-from rmkit.raw_files import RawRecord
+from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute
 from rmkit.schema import Message
 

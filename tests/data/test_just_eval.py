@@ -8,7 +8,7 @@ import pytest
 
 from rmkit.data.just_eval import JUST_EVAL, SCALES
 from rmkit.preparation import Outcome, Refusal, convert_records
-from rmkit.raw_files import RawRecord, read_records
+from rmkit.raw.files import RawRecord, read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse
 

@@ -11,10 +11,10 @@ import pytest
 
 from rmkit.data import DATASETS
 from rmkit.errors import DataError
-from rmkit.raw_files import read_records
-from rmkit.raw_source import open_source, read_hub, split_hub_id
+from rmkit.raw.files import read_records
+from rmkit.raw.source import open_source, read_hub, split_hub_id
 
-GOLDEN = Path(__file__).parent / "data" / "golden"
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 @pytest.mark.parametrize(

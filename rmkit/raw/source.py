@@ -14,8 +14,8 @@ from typing import Any
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
 from rmkit.manifest import sha256_file
-from rmkit.raw_chunks import CHUNK_RECORDS, RawChunk, cut_file, cut_records, cut_table
-from rmkit.raw_files import SUFFIXES, RawRecord, find_format
+from rmkit.raw.chunks import CHUNK_RECORDS, RawChunk, cut_file, cut_records, cut_table
+from rmkit.raw.files import SUFFIXES, RawRecord, find_format
 
 
 @dataclass(frozen=True, slots=True)

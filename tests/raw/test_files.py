@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.raw_files import RawRecord, read_records
+from rmkit.raw.files import RawRecord, read_records
 
 Read = Callable[..., list[RawRecord]]
 

@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.raw_chunks import CHUNK_BYTES, LinesOnDisk, cut_file
-from rmkit.raw_files import RawRecord, read_records
+from rmkit.raw.chunks import CHUNK_BYTES, LinesOnDisk, cut_file
+from rmkit.raw.files import RawRecord, read_records
 
 
 def lines() -> bytes:

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from rmkit.errors import DataError
-from rmkit.raw_files import (
+from rmkit.raw.files import (
     BATCH,
     BOM,
     RawRecord,
