@@ -89,7 +89,7 @@ def generate(path: Path, prompts: int, seed: int = 0) -> None:
 def run_rmkit(raw: Path, output: Path, workers: int) -> None:
     """The job with rmkit: what data_prep/prepare.py does, without validation rows."""
     from rmkit.data import DATASETS  # noqa: PLC0415 - each run loads what it needs, and no more
-    from rmkit.published import PreparationSettings, prepare_published  # noqa: PLC0415
+    from rmkit.preparation.published import PreparationSettings, prepare_published  # noqa: PLC0415
 
     settings = PreparationSettings(validation_fraction=0.0, workers=workers)
     prepare_published(DATASETS["ultrafeedback"], output, str(raw), settings=settings)

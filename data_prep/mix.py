@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rmkit.console import write_out
 from rmkit.errors import DataError, RubricError
-from rmkit.mixing import prepare_mix
-from rmkit.preparation_options import add_preparation_options, read_preparation_options
-from rmkit.prepared_folder import summarise
+from rmkit.preparation.folder import summarise
+from rmkit.preparation.mixing import prepare_mix
+from rmkit.preparation.options import add_preparation_options, read_preparation_options
 
 EPILOG = """\
 A mix file says what is mixed; paths in it are relative to the working directory:

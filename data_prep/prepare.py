@@ -14,12 +14,12 @@ from rmkit.console import write_out
 from rmkit.data import DATASETS
 from rmkit.data.graded import GradedSettings, generate_pairs, generate_rows
 from rmkit.errors import DataError, RubricError
-from rmkit.mapping import load_mapping
-from rmkit.preferences import RULES
-from rmkit.preparation import move_row
-from rmkit.preparation_options import add_preparation_options, read_preparation_options
-from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, summarise, write_prepared
-from rmkit.published import PreparationSettings, prepare_published
+from rmkit.preparation.conversion import move_row
+from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, summarise, write_prepared
+from rmkit.preparation.mapping import load_mapping
+from rmkit.preparation.options import add_preparation_options, read_preparation_options
+from rmkit.preparation.preferences import RULES
+from rmkit.preparation.published import PreparationSettings, prepare_published
 from rmkit.rubric import load_rubric, ready_rubrics
 
 EPILOG = """\

@@ -17,7 +17,7 @@ from rmkit.evaluation.ratings import evaluate_rating_judges, evaluate_ratings
 from rmkit.evaluation.records import read_scoring
 from rmkit.evaluation.report import render_markdown, write_report
 from rmkit.evaluation.results import evaluate, evaluate_judges
-from rmkit.published import check_prepared, ensure_published, prepare_published
+from rmkit.preparation.published import check_prepared, ensure_published, prepare_published
 from rmkit.score_items import InputKind
 from rmkit.scoring_options import add_scoring_options, score_in_turn, score_with_options
 

@@ -28,8 +28,8 @@ from rmkit.inspection.text import align_table, render_text
 from rmkit.inspection.texts import make_printable, shorten
 from rmkit.jsonl import read_jsonl, write_jsonl
 from rmkit.manifest import read_json, sha256_file, write_json
-from rmkit.preparation import Refusal
-from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
+from rmkit.preparation.conversion import Refusal
+from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, write_prepared
 from rmkit.row_files import PAIR_SCHEMA, RATED_SCHEMA, build_batch
 from rmkit.rubric import Attribute, Rubric, load_rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse

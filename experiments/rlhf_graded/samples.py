@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from true_scores import read_true_scores
 
 from rmkit.data.graded import generate_rows
-from rmkit.prepared_folder import RATED_FILES, write_prepared
+from rmkit.preparation.folder import RATED_FILES, write_prepared
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse
 

@@ -15,7 +15,7 @@ from rmkit.cleaning.decontamination import PromptIndex
 from rmkit.cleaning.filters import LanguageFilter, LengthLimit, VisibleText
 from rmkit.errors import DataError
 from rmkit.manifest import sha256_file
-from rmkit.prepared_part import Check
+from rmkit.preparation.part import Check
 
 DUPLICATES = ("none", "exact", "near")
 CONTAMINATION = ("drop", "report")

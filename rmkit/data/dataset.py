@@ -38,7 +38,7 @@ class RawResponse:
         response: The text that is rated.
         ratings: Rating per attribute key, as the raw record has it. A key that is left out means "not rated".
         reference: A reference answer, or None.
-        derived: Keys whose rating was derived from a preference, by a rule of `rmkit.preferences`.
+        derived: Keys whose rating was derived from a preference, by a rule of `rmkit.preparation.preferences`.
         metadata: Anything else worth keeping.
         rubric: A rubric of this response's own, where each record brings its own criteria.
     """
@@ -56,7 +56,7 @@ class RawResponse:
 class RawComparison:
     """Two or more responses to one conversation in an order of preference, without ratings.
 
-    A rule of `rmkit.preferences`, chosen by name, makes scores of it, or a `PreferencePair`.
+    A rule of `rmkit.preparation.preferences`, chosen by name, makes scores of it, or a `PreferencePair`.
 
     Args:
         conversation: All turns before the responses.
@@ -97,7 +97,8 @@ class Dataset:
         rubric: The rubric its ratings or derived scores fit, a ready one by name or as it is; empty for pairs.
         scales: Worst and best raw rating per attribute key, so the larger number comes first where less is better;
             (0, 1) for what an adapter derives itself. Empty for comparisons and pairs.
-        rule: For comparisons, the rule of `rmkit.preferences` that is used unless another one is asked for.
+        rule: For comparisons, the rule of `rmkit.preparation.preferences` that is used unless another one is asked
+            for.
         hub_options: What `datasets.load_dataset` needs besides, such as `{"data_dir": "preference"}`; `data_files` is
             one file, read as it is.
         numeric: Columns that hold numbers where a CSV file is read; None for those named like the scales.

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rmkit.data.dataset import Dataset, RawComparison, check_text, read_column, read_text_column, read_whole_column
+from rmkit.data.shares import take_majority
 from rmkit.schema import read_conversation
-from rmkit.shares import take_majority
 
 _RANKS = {0: (1, 1), 1: (1, 2), 2: (2, 1)}
 

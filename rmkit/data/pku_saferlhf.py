@@ -29,8 +29,8 @@ from rmkit.data.dataset import (
     read_text_column,
     read_whole_column,
 )
+from rmkit.data.shares import share_rank
 from rmkit.schema import read_conversation
-from rmkit.shares import share_rank
 
 WORST = 3
 SCALES = {"helpfulness": (0, 1), "safety": (WORST, 0)}

@@ -14,7 +14,7 @@ from rmkit.inspection.columns import PairColumns, PairReader, RatedColumns, Rate
 from rmkit.inspection.texts import make_printable, shorten, shorten_line
 from rmkit.jsonl import read_jsonl
 from rmkit.manifest import sha256_file
-from rmkit.prepared_folder import read_manifest
+from rmkit.preparation.folder import read_manifest
 from rmkit.row_files import read_row_file
 
 _RATED = ("train", "validation")

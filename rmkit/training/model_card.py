@@ -22,7 +22,7 @@ from rmkit.evaluation.plots import plot_score_reliability
 from rmkit.evaluation.reliability import Reliability
 from rmkit.losses import LossSettings
 from rmkit.manifest import sha256_file
-from rmkit.prepared_folder import MANIFEST_FILE, read_manifest
+from rmkit.preparation.folder import MANIFEST_FILE, read_manifest
 from rmkit.prompts import render_prompt
 from rmkit.rubric import Rubric
 from rmkit.schema import Message

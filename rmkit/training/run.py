@@ -21,9 +21,9 @@ from rmkit.judge_config import FILE_NAME
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.losses import PAIRWISE_LOSSES, SCORE_LOSSES, LossSettings
 from rmkit.manifest import sha256_file
-from rmkit.prepared_folder import MANIFEST_FILE, read_manifest
+from rmkit.preparation.folder import MANIFEST_FILE, read_manifest
+from rmkit.preparation.row_rendering import ROW_NAMES
 from rmkit.row_files import find_rows, read_rows
-from rmkit.row_rendering import ROW_NAMES
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.adapters import add_adapters

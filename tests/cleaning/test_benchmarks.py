@@ -11,7 +11,7 @@ import pytest
 from rmkit.cleaning.benchmarks import read_benchmark
 from rmkit.data import DATASETS
 from rmkit.errors import DataError
-from rmkit.published import prepare_published
+from rmkit.preparation.published import prepare_published
 
 RECORDS = [
     {

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from rmkit.data import DATASETS
 from rmkit.jsonl import dump_row
-from rmkit.preferences import RULES
-from rmkit.preparation import Outcome, RecordConverter, Refusal, needs_rubric
+from rmkit.preparation.conversion import Outcome, RecordConverter, Refusal, needs_rubric
+from rmkit.preparation.preferences import RULES
+from rmkit.preparation.row_rendering import RowRenderer
 from rmkit.raw.files import RawRecord, parse_line
-from rmkit.row_rendering import RowRenderer
 from rmkit.rubric import Rubric, load_rubric
 from rmkit.schema import PreferencePair, RatedResponse
 from rmkit.scores import parse_scores

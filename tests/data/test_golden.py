@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rmkit.data import DATASETS
-from rmkit.preparation import Outcome, Refusal, Row, convert_records, row_to_dict
+from rmkit.preparation.conversion import Outcome, Refusal, Row, convert_records, row_to_dict
 from rmkit.prompts import render_prompt
 from rmkit.raw.files import RawRecord, read_records
 from rmkit.rubric import Rubric, load_rubric

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.data import DATASETS
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse

@@ -10,8 +10,8 @@ import pytest
 from rmkit.data import DATASETS
 from rmkit.data.dataset import RecordError
 from rmkit.data.helpsteer2_preference import compare_two
-from rmkit.preferences import score_comparison
-from rmkit.preparation import Refusal, convert_records, rescale
+from rmkit.preparation.conversion import Refusal, convert_records, rescale
+from rmkit.preparation.preferences import score_comparison
 from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute
 from rmkit.schema import Message

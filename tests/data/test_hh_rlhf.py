@@ -10,7 +10,7 @@ import pytest
 from rmkit.data import DATASETS
 from rmkit.data.dataset import RecordError
 from rmkit.data.hh_rlhf import read_harmless, split_dialogue
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse

@@ -9,7 +9,7 @@ import pytest
 from rmkit.data.dataset import RecordError
 from rmkit.data.judge_bench import JUDGE_BENCH, read_record
 from rmkit.jsonl import write_jsonl
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import RawRecord, read_records
 from rmkit.raw.source import read_hub
 from rmkit.schema import PreferencePair

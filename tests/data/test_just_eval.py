@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rmkit.data.just_eval import JUST_EVAL, SCALES
-from rmkit.preparation import Outcome, Refusal, convert_records
+from rmkit.preparation.conversion import Outcome, Refusal, convert_records
 from rmkit.raw.files import RawRecord, read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.data.llmbar import LLMBAR
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import RawRecord, read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import PreferencePair, RatedResponse

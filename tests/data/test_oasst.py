@@ -11,7 +11,7 @@ import pytest
 from rmkit.data import DATASETS
 from rmkit.data.dataset import RawComparison, RecordError
 from rmkit.data.oasst import read_record
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import PreferencePair, RatedResponse

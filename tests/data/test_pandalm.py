@@ -8,7 +8,7 @@ import pytest
 
 from rmkit.data.dataset import RecordError
 from rmkit.data.pandalm import PANDALM, read_record
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import read_records
 from rmkit.rubric import load_rubric
 from rmkit.schema import PreferencePair, RatedResponse

@@ -8,7 +8,7 @@ from rmkit.data.dataset import RecordError
 from rmkit.data.ppe_correctness import PARTS, read_record
 from rmkit.data.ppe_preference import PPE_PREFERENCE
 from rmkit.data.ppe_preference import read_record as read_vote
-from rmkit.preparation import convert_records
+from rmkit.preparation.conversion import convert_records
 from rmkit.raw.files import RawRecord
 from rmkit.rubric import load_rubric
 from rmkit.schema import RatedResponse

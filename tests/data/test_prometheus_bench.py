@@ -10,7 +10,7 @@ import pytest
 from rmkit.data.dataset import RecordError
 from rmkit.data.feedback_collection import CRITERION
 from rmkit.data.prometheus_bench import PROMETHEUS_BENCH, read_record, split_prompt
-from rmkit.preparation import convert_records
+from rmkit.preparation.conversion import convert_records
 from rmkit.raw.files import read_records
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse

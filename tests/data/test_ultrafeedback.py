@@ -8,7 +8,7 @@ import pytest
 from rmkit.data import DATASETS
 from rmkit.data.dataset import RecordError
 from rmkit.data.ultrafeedback import SCALES, read_record
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import RawRecord
 from rmkit.rubric import load_rubric
 

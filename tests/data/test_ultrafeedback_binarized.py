@@ -11,7 +11,7 @@ import pytest
 from rmkit.data import DATASETS
 from rmkit.data.dataset import RecordError
 from rmkit.data.ultrafeedback_binarized import read_record
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import read_records
 from rmkit.rubric import Attribute, Rubric, load_rubric
 from rmkit.schema import RatedResponse

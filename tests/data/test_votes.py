@@ -11,7 +11,7 @@ from rmkit.data.chatbot_arena import read_record as read_arena
 from rmkit.data.dataset import RecordError
 from rmkit.data.mt_bench_human import MT_BENCH_HUMAN
 from rmkit.data.mt_bench_human import read_record as read_mt_bench
-from rmkit.preparation import Refusal, convert_records
+from rmkit.preparation.conversion import Refusal, convert_records
 from rmkit.raw.files import RawRecord
 from rmkit.rubric import load_rubric
 

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from rmkit.prepared_folder import RATED_FILES, write_prepared
+from rmkit.preparation.folder import RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.training.checkpoints import find_checkpoint

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, TrainerCallback, trainer
 from rmkit.errors import DataError, JudgeError, TrainingError
 from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
-from rmkit.prepared_folder import RATED_FILES, write_prepared
+from rmkit.preparation.folder import RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.training import run

@@ -16,7 +16,7 @@ from rmkit.judge import Judge
 from rmkit.judge_config import FILE_NAME
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.manifest import read_json, write_json
-from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
+from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, write_prepared
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse
 from rmkit.training.checkpoints import find_checkpoint

@@ -19,7 +19,7 @@ from rmkit.errors import DataError
 from rmkit.judge import Judge
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.losses import PRESETS, LossSettings
-from rmkit.prepared_folder import read_manifest
+from rmkit.preparation.folder import read_manifest
 from rmkit.row_files import read_rows
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse

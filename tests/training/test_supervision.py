@@ -15,7 +15,7 @@ from rmkit import losses
 from rmkit.errors import DataError, TokenizerError
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.losses import SCORE_LOSSES, LossSettings
-from rmkit.prepared_folder import RATED_FILES, write_prepared
+from rmkit.preparation.folder import RATED_FILES, write_prepared
 from rmkit.prompts import render_prompt
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message, RatedResponse

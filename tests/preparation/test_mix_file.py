@@ -9,7 +9,7 @@ import pytest
 
 from rmkit.data import DATASETS
 from rmkit.errors import DataError, RubricError
-from rmkit.mix_file import Mix, load_mix
+from rmkit.preparation.mix_file import Mix, load_mix
 from rmkit.rubric import load_rubric
 
 Load = Callable[[str], Mix]

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from rmkit.data.dataset import RawComparison, RawResponse
 from rmkit.errors import DataError, RubricError
 from rmkit.jsonl import dump_line
-from rmkit.mapping import load_mapping
-from rmkit.preparation import Outcome, Refusal, convert_records
+from rmkit.preparation.conversion import Outcome, Refusal, convert_records
+from rmkit.preparation.mapping import load_mapping
 from rmkit.raw.files import RawRecord
 from rmkit.raw.source import open_source
 from rmkit.rubric import Rubric

@@ -6,7 +6,7 @@ import pytest
 
 from rmkit.data.dataset import RecordError
 from rmkit.errors import DataError
-from rmkit.record_path import parse_path
+from rmkit.preparation.record_path import parse_path
 
 RECORD = {"a": {"b": [{"c": 1}, {"c": None}]}, "x.y": 2, "rating [1-5]": 3, "d": 4, "é ü": {"z z": 5}}
 

@@ -15,7 +15,7 @@ from rmkit.data.helpsteer import HELPSTEER
 from rmkit.data.reward_bench import REWARD_BENCH
 from rmkit.errors import RubricError
 from rmkit.jsonl import dump_line
-from rmkit.preparation import (
+from rmkit.preparation.conversion import (
     Outcome,
     Refusal,
     convert_records,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmkit.preparation import rescale
-from rmkit.ratings import exact_rating
+from rmkit.preparation.conversion import rescale
+from rmkit.preparation.ratings import exact_rating
 from rmkit.rubric import Attribute
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from rmkit.errors import RubricError
+from rmkit.preparation.rubric_union import rename_attributes, unite_rubrics
 from rmkit.rubric import Attribute, Rubric
-from rmkit.rubric_union import rename_attributes, unite_rubrics
 
 A, B, C = (Attribute(key, key.upper(), f"What {key} means.", levels={1: "bad"}) for key in "abc")
 

@@ -12,11 +12,11 @@ from typing import Any
 from rmkit.data import DATASETS
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
-from rmkit.mapping import load_mapping
-from rmkit.preparation import choose_rule, needs_rubric
-from rmkit.prepared_folder import read_manifest
+from rmkit.preparation.conversion import choose_rule, needs_rubric
+from rmkit.preparation.folder import read_manifest
+from rmkit.preparation.mapping import load_mapping
+from rmkit.preparation.rubric_union import rename_attributes, unite_rubrics
 from rmkit.rubric import Rubric, load_rubric
-from rmkit.rubric_union import rename_attributes, unite_rubrics
 from rmkit.yaml_files import check_keys, read_yaml, take_text
 
 FORMAT_VERSION = 1
@@ -88,7 +88,7 @@ the sources' attributes |
     | `sources` | a list, each entry with one of the next three |
     | `folder` | a prepared folder |
     | `dataset` | a raw set by name; with `input`, `rubric`, `rule` and `keep_derived` as in data_prep/prepare.py |
-    | `mapping` | a mapping file (`rmkit.mapping`), likewise |
+    | `mapping` | a mapping file (`rmkit.preparation.mapping`), likewise |
     | `weight` | the share of rows that is kept, above 0 and at most 1: a hash of each row's id decides, so that \
 other sources change nothing |
     | `max_rows` | so many of those at most, before duplicates are looked for, and as many pairs: of a folder those \

@@ -17,11 +17,11 @@ import pytest
 from rmkit.cleaning.options import CleaningOptions
 from rmkit.data.graded import GradedSettings, generate_pairs, generate_rows
 from rmkit.errors import DataError
-from rmkit.mapping import load_mapping
-from rmkit.mixing import prepare_mix
-from rmkit.preparation import Row
-from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
-from rmkit.published import PreparationSettings, prepare_published
+from rmkit.preparation.conversion import Row
+from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, write_prepared
+from rmkit.preparation.mapping import load_mapping
+from rmkit.preparation.mixing import prepare_mix
+from rmkit.preparation.published import PreparationSettings, prepare_published
 from rmkit.rubric import load_rubric
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -14,8 +14,10 @@ from rmkit.cleaning.options import CleaningOptions
 from rmkit.data import DATASETS
 from rmkit.data.dataset import Dataset, RawComparison, RawResponse, RecordError
 from rmkit.errors import DataError
-from rmkit.mix_file import Mix, MixSource
-from rmkit.mixing import (
+from rmkit.preparation.conversion import RecordConverter, Refusal, Row, needs_rubric, row_to_dict
+from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, write_prepared
+from rmkit.preparation.mix_file import Mix, MixSource
+from rmkit.preparation.mixing import (
     PreparedReader,
     Sample,
     draw_sample,
@@ -25,9 +27,7 @@ from rmkit.mixing import (
     prepare_mix,
     rename_dataset,
 )
-from rmkit.preparation import RecordConverter, Refusal, Row, needs_rubric, row_to_dict
-from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, write_prepared
-from rmkit.published import PreparationSettings
+from rmkit.preparation.published import PreparationSettings
 from rmkit.raw.files import RawRecord
 from rmkit.raw.source import open_source
 from rmkit.row_files import read_rows

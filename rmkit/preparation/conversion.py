@@ -13,9 +13,9 @@ from typing import Any
 
 from rmkit.data.dataset import Dataset, RawComparison, RawResponse, RecordError, describe
 from rmkit.errors import DataError, RubricError
-from rmkit.preferences import RULES, pair_comparison, score_comparison
+from rmkit.preparation.preferences import RULES, pair_comparison, score_comparison
+from rmkit.preparation.ratings import exact_rating
 from rmkit.prompts import render_prompt
-from rmkit.ratings import exact_rating
 from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Conversation, PreferencePair, RatedResponse
@@ -112,7 +112,7 @@ class RecordConverter:
     Args:
         dataset: Whose records they are.
         rubric: Onto whose scales ratings are put; None where pairs are written.
-        rule: How comparisons are read, one of `rmkit.preferences.RULES`; None for the data set's own rule.
+        rule: How comparisons are read, one of `rmkit.preparation.preferences.RULES`; None for the data set's own rule.
         keep_derived: Whether scores that were derived from preferences count.
 
     Raises:

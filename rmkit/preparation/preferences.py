@@ -17,8 +17,8 @@ attribute's scale, halves rounded up. What a rule made is marked as derived in i
 from __future__ import annotations
 
 from rmkit.data.dataset import RawComparison, RawResponse, RecordError
+from rmkit.data.shares import share_label, share_margin, share_rank
 from rmkit.schema import PreferencePair
-from rmkit.shares import share_label, share_margin, share_rank
 
 RULES = ("rank", "margin", "label", "pairs")
 """Rules that a comparison can be read by; the others serve adapters whose records have levels or votes."""

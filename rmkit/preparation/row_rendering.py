@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmkit.cleaning.drop import whole_conversation
-from rmkit.preparation import Row, is_validation, lay_out_row, row_to_dict
+from rmkit.preparation.conversion import Row, is_validation, lay_out_row, row_to_dict
 from rmkit.prompts import finish_prompt, render_opening, render_rubric
 from rmkit.rubric import Rubric
 from rmkit.schema import Conversation, PreferencePair, RatedResponse

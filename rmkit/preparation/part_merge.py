@@ -19,8 +19,8 @@ from rmkit.cleaning.drop import TURNS_LEFT_OUT, Drop
 from rmkit.cleaning.duplicates import DuplicateIndex
 from rmkit.jsonl import dump_row
 from rmkit.manifest import sha256_file
-from rmkit.preparation import Refusal
-from rmkit.prepared_part import (
+from rmkit.preparation.conversion import Refusal
+from rmkit.preparation.part import (
     DROPPED,
     REFUSED,
     REPORTED,
@@ -32,8 +32,8 @@ from rmkit.prepared_part import (
     read_index,
     write_all,
 )
+from rmkit.preparation.row_rendering import PAIRS, ROW_NAMES, TRAIN
 from rmkit.row_files import PAIR_SCHEMA, RATED_SCHEMA, unpack_row
-from rmkit.row_rendering import PAIRS, ROW_NAMES, TRAIN
 from rmkit.schema import RatedResponse
 
 _ROW_GROUP = 2000  # rows; larger groups compress better and take more memory
@@ -128,7 +128,7 @@ class FolderMerger:
 
     Args:
         output: The folder.
-        names: Files to write, without suffix; rows go to those of `rmkit.row_rendering.ROW_NAMES`.
+        names: Files to write, without suffix; rows go to those of `rmkit.preparation.row_rendering.ROW_NAMES`.
         row_format: One of `rmkit.row_files.ROW_FORMATS`, for rows; the rest is JSON Lines.
     """
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.preparation import is_validation, row_to_dict
-from rmkit.row_rendering import RowRenderer, row_texts
+from rmkit.preparation.conversion import is_validation, row_to_dict
+from rmkit.preparation.row_rendering import RowRenderer, row_texts
 from rmkit.rubric import load_rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse
 

@@ -1,7 +1,7 @@
 """Shares of a scale: what single ranks, margins, labels, levels and votes are worth, by the rules of preferences.
 
-A share is a number in [0, 1], kept exact: 0 is the worst score of a scale and 1 the best. `rmkit.preferences` has the
-table of the rules. Adapters, which it imports, use these functions from here.
+A share is a number in [0, 1], kept exact: 0 is the worst score of a scale and 1 the best.
+`rmkit.preparation.preferences` has the table of the rules. Adapters, which it imports, use these functions from here.
 """
 
 from __future__ import annotations

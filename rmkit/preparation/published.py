@@ -22,11 +22,8 @@ from rmkit.cleaning.balance import Balance, keeping_probabilities
 from rmkit.cleaning.options import CleaningOptions
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError, RubricError
-from rmkit.part_merge import FolderMerger, LineSelector, count_training_scores
-from rmkit.part_pool import PartJob, PartPool
-from rmkit.parts_folder import PartsFolder
-from rmkit.preparation import Refusal, choose_rule, needs_rubric, refuse_repeated
-from rmkit.prepared_folder import (
+from rmkit.preparation.conversion import Refusal, choose_rule, needs_rubric, refuse_repeated
+from rmkit.preparation.folder import (
     MANIFEST_FILE,
     RATED_NAMES,
     check_split,
@@ -34,7 +31,7 @@ from rmkit.prepared_folder import (
     count_rows,
     finish_folder,
 )
-from rmkit.prepared_part import (
+from rmkit.preparation.part import (
     DROPPED,
     REFUSED,
     REPORTED,
@@ -47,10 +44,13 @@ from rmkit.prepared_part import (
     Tally,
     read_index,
 )
+from rmkit.preparation.part_merge import FolderMerger, LineSelector, count_training_scores
+from rmkit.preparation.part_pool import PartJob, PartPool
+from rmkit.preparation.parts_folder import PartsFolder
+from rmkit.preparation.row_rendering import PAIRS
 from rmkit.raw.chunks import CHUNK_RECORDS
 from rmkit.raw.source import open_source
 from rmkit.row_files import ROW_FORMATS, read_row_file
-from rmkit.row_rendering import PAIRS
 from rmkit.rubric import Rubric, load_rubric
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rmkit.data import DATASETS
 from rmkit.errors import DataError
-from rmkit.published import ensure_published, prepare_published
+from rmkit.preparation.published import ensure_published, prepare_published
 
 RECORD = {
     "prompt": "Name a bird.",

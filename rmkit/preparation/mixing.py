@@ -16,12 +16,12 @@ from rmkit.cleaning.drop import Drop, Row
 from rmkit.data.dataset import Dataset, RawComparison, RawResponse, RecordError
 from rmkit.errors import DataError, RubricError
 from rmkit.manifest import sha256_file
-from rmkit.mix_file import Mix, MixSource, load_mix
-from rmkit.preparation import rescale
-from rmkit.prepared_folder import MANIFEST_FILE, read_manifest
-from rmkit.published import PreparationSettings, PreparationSource, prepare_sources
+from rmkit.preparation.conversion import rescale
+from rmkit.preparation.folder import MANIFEST_FILE, read_manifest
+from rmkit.preparation.mix_file import Mix, MixSource, load_mix
+from rmkit.preparation.published import PreparationSettings, PreparationSource, prepare_sources
+from rmkit.preparation.row_rendering import PAIRS, ROW_NAMES
 from rmkit.row_files import read_row_file
-from rmkit.row_rendering import PAIRS, ROW_NAMES
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import PreferencePair, RatedResponse
 

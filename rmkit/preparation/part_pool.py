@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmkit.errors import DataError
-from rmkit.prepared_part import ChunkPlace, PartFile, PartMaker, PartPlan, find_part
+from rmkit.preparation.part import ChunkPlace, PartFile, PartMaker, PartPlan, find_part
 from rmkit.raw.chunks import RawChunk
 
 _FEW = 4  # parts that are made sooner than other processes start

@@ -27,8 +27,8 @@ from rmkit.data.helpsteer2 import HELPSTEER2
 from rmkit.data.reward_bench import REWARD_BENCH
 from rmkit.errors import DataError, RubricError
 from rmkit.inspection.folder import inspect_folder
-from rmkit.prepared_folder import PARTS_FOLDER
-from rmkit.published import (
+from rmkit.preparation.folder import PARTS_FOLDER
+from rmkit.preparation.published import (
     PreparationSettings,
     PreparationSource,
     prepare_published,
@@ -164,7 +164,7 @@ import sys
 from pathlib import Path
 from rmkit.cleaning.options import CleaningOptions
 from rmkit.data.helpsteer2 import HELPSTEER2
-from rmkit.published import PreparationSettings, prepare_published
+from rmkit.preparation.published import PreparationSettings, prepare_published
 
 if __name__ == "__main__":
     cleaning = CleaningOptions(duplicates="exact", balance=("helpfulness",))
@@ -467,7 +467,7 @@ import os, signal, sys
 from pathlib import Path
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
-from rmkit.published import PreparationSettings, prepare_published
+from rmkit.preparation.published import PreparationSettings, prepare_published
 
 def read(record):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -499,7 +499,7 @@ STARTING_PROBE = """
 import os, signal, sys
 from pathlib import Path
 from rmkit.data.helpsteer2 import HELPSTEER2
-from rmkit.published import PreparationSettings, prepare_published
+from rmkit.preparation.published import PreparationSettings, prepare_published
 
 if __name__ == "__main__":
     settings = PreparationSettings(workers=2, chunk_records=50)

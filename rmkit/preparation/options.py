@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from rmkit.cleaning.options import CONTAMINATION, DUPLICATES, CleaningOptions
-from rmkit.part_pool import count_cores
-from rmkit.published import PreparationSettings
+from rmkit.preparation.part_pool import count_cores
+from rmkit.preparation.published import PreparationSettings
 from rmkit.row_files import ROW_FORMATS
 
 

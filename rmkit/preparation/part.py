@@ -16,10 +16,10 @@ from rmkit.cleaning.duplicates import Fingerprint, fingerprint
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
 from rmkit.jsonl import dump_row
-from rmkit.preparation import Outcome, RecordConverter, Refusal, needs_rubric
+from rmkit.preparation.conversion import Outcome, RecordConverter, Refusal, needs_rubric
+from rmkit.preparation.row_rendering import PAIRS, ROW_NAMES, RowRenderer, row_texts
 from rmkit.raw.chunks import RawChunk
 from rmkit.row_files import PAIR_SCHEMA, RATED_SCHEMA, pack_rows
-from rmkit.row_rendering import PAIRS, ROW_NAMES, RowRenderer, row_texts
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 

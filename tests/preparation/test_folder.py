@@ -13,8 +13,8 @@ import pytest
 from rmkit import __version__
 from rmkit.errors import DataError
 from rmkit.manifest import write_json
-from rmkit.preparation import Outcome, Refusal
-from rmkit.prepared_folder import PAIR_FILES, RATED_FILES, read_manifest, summarise, write_prepared
+from rmkit.preparation.conversion import Outcome, Refusal
+from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, read_manifest, summarise, write_prepared
 from rmkit.rubric import Rubric, load_rubric
 from rmkit.schema import Message, PreferencePair, RatedResponse
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from rmkit.data.dataset import Dataset, RawComparison, RecordError
+from rmkit.data.shares import share_label, share_margin, share_rank, share_severity, take_majority
 from rmkit.errors import DataError, RubricError
-from rmkit.preferences import pair_comparison, score_comparison
-from rmkit.preparation import Refusal, convert_records, rescale
+from rmkit.preparation.conversion import Refusal, convert_records, rescale
+from rmkit.preparation.preferences import pair_comparison, score_comparison
 from rmkit.raw.files import RawRecord
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message
-from rmkit.shares import share_label, share_margin, share_rank, share_severity, take_majority
 
 RUBRIC = Rubric("overall", (Attribute("overall", "Overall"),))
 SCALE = RUBRIC["overall"]

@@ -18,13 +18,13 @@ from rmkit import __version__
 from rmkit.errors import DataError
 from rmkit.jsonl import read_jsonl
 from rmkit.manifest import read_json, write_json
-from rmkit.part_merge import FolderMerger
-from rmkit.parts_folder import PartsFolder
-from rmkit.preparation import Outcome
-from rmkit.prepared_part import LINE_NAMES, REFUSED, PartBuilder, PartForm, Tally
+from rmkit.preparation.conversion import Outcome
+from rmkit.preparation.part import LINE_NAMES, REFUSED, PartBuilder, PartForm, Tally
+from rmkit.preparation.part_merge import FolderMerger
+from rmkit.preparation.parts_folder import PartsFolder
+from rmkit.preparation.row_rendering import PAIRS, ROW_NAMES, TRAIN, VALIDATION
 from rmkit.raw.chunks import CHUNK_RECORDS
 from rmkit.row_files import ROW_FORMATS, find_rows
-from rmkit.row_rendering import PAIRS, ROW_NAMES, TRAIN, VALIDATION
 from rmkit.rubric import Rubric
 
 RATED_NAMES = (TRAIN, VALIDATION)
@@ -55,7 +55,8 @@ def write_prepared(
 
     Memory use does not grow with the rows. What an earlier run left under these file names is replaced, its manifest
     first, so that an interrupted run never looks complete; other files are not touched. The same input and settings
-    give the same bytes. `rmkit.published` does the same from raw files, with cleaning, and on several processes.
+    give the same bytes. `rmkit.preparation.published` does the same from raw files, with cleaning, and on several
+    processes.
 
     Args:
         output: The folder; made where there is none.

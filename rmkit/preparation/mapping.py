@@ -9,9 +9,9 @@ from typing import Any
 
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
-from rmkit.preferences import RULES
-from rmkit.record_mapping import MessageForm, RawRating, RecordMapping, Turn
-from rmkit.record_path import RecordPath, parse_path
+from rmkit.preparation.preferences import RULES
+from rmkit.preparation.record_mapping import MessageForm, RawRating, RecordMapping, Turn
+from rmkit.preparation.record_path import RecordPath, parse_path
 from rmkit.rubric import Rubric, load_rubric
 from rmkit.schema import ROLES
 from rmkit.yaml_files import check_keys, read_yaml, take_text
@@ -31,8 +31,8 @@ def load_mapping(path: Path) -> Dataset:
     """The data set that a mapping file describes; its raw files are opened like a published set's.
 
     Paths are columns, or lead into JSON: `question`, `scores.helpful`, `answers[0].text`; see `parse_path`. Ratings
-    are put on the rubric's scale by `rmkit.preparation.rescale`. Needed are `response` and `attributes`, or `chosen`
-    and `rejected`:
+    are put on the rubric's scale by `rmkit.preparation.conversion.rescale`. Needed are `response` and `attributes`, or
+    `chosen` and `rejected`:
 
     | key | value |
     |---|---|
@@ -41,7 +41,7 @@ texts of one role in a row are joined by a blank line. Without it, the last mess
     | `response` | a path |
     | `attributes` | per key `{path: the key, range: [low, high], lower_is_better: false, labels: {fair: 2}}` |
     | `chosen`, `rejected` | paths; with them `attribute: overall`, `strength: {path, range}`, `rule: margin` (of \
-`rmkit.preferences`; `rank` without strength), and for pairs `id` and `subset` |
+`rmkit.preparation.preferences`; `rank` without strength), and for pairs `id` and `subset` |
     | `rubric` | a ready one's name, a file beside this one, or a rubric as it is |
     | `reference` | a path |
     | `metadata` | a list of paths, or `{name: path}` |

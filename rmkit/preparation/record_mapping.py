@@ -14,8 +14,8 @@ from typing import Any
 
 from rmkit.data.dataset import RawComparison, RawResponse, RecordError, check_text, describe, read_list_column, within
 from rmkit.errors import DataError
-from rmkit.ratings import exact_rating
-from rmkit.record_path import RecordPath
+from rmkit.preparation.ratings import exact_rating
+from rmkit.preparation.record_path import RecordPath
 from rmkit.schema import Conversation, Message, read_message
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,300}(\.[0-9]{1,300})?\s*")
