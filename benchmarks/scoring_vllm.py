@@ -21,8 +21,8 @@ from rmkit.engines.vllm import VllmEngine
 from rmkit.judge_encoder import JudgeEncoder
 from rmkit.readout import read_scores
 from rmkit.rubric import load_rubric
-from rmkit.score_items import ScoreInput, find_input
 from rmkit.score_tokens import ScoreTokens
+from rmkit.scoring.items import ScoreInput, find_input
 from rmkit.training.tiny_model import build_tiny_model, train_tokenizer
 
 EPILOG = """\

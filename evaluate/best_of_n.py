@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rmkit.best_of_n import CHOICES, write_selection
 from rmkit.console import run_script
-from rmkit.score_items import ScoreInput, find_input
-from rmkit.scoring_options import add_scoring_options, score_with_options
+from rmkit.scoring.best_of_n import CHOICES, write_selection
+from rmkit.scoring.items import ScoreInput, find_input
+from rmkit.scoring.options import add_scoring_options, score_with_options
 
 _EPILOG = """\
 A row of the input is a JSON object with

@@ -18,8 +18,8 @@ from rmkit.evaluation.records import read_scoring
 from rmkit.evaluation.report import render_markdown, write_report
 from rmkit.evaluation.results import evaluate, evaluate_judges
 from rmkit.preparation.published import check_prepared, ensure_published, prepare_published
-from rmkit.score_items import InputKind
-from rmkit.scoring_options import add_scoring_options, score_in_turn, score_with_options
+from rmkit.scoring.items import InputKind
+from rmkit.scoring.options import add_scoring_options, score_in_turn, score_with_options
 
 RATINGS = "ratings"
 """In place of a benchmark's name: agreement with human ratings."""

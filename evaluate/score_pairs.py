@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rmkit.console import run_script
-from rmkit.scoring_options import add_scoring_options, score_and_print
+from rmkit.scoring.options import add_scoring_options, score_and_print
 
 _EPILOG = """\
 Writes into the output folder, one line for each response, in the order of the input:

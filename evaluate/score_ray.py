@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rmkit.console import run_script
-from rmkit.scoring_options import add_scoring_options, score_and_print
+from rmkit.scoring.options import add_scoring_options, score_and_print
 
 _EPILOG = """\
 Input, output and exit status are those of score_pairs.py and score_responses.py (see their --help), and a killed run
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Score, print the summary; returns the exit status."""
     arguments = parse_arguments(argv)
     try:
-        from rmkit.ray_scoring import RayJudge  # noqa: PLC0415 (heavy: --help does without)
+        from rmkit.scoring.ray import RayJudge  # noqa: PLC0415 (heavy: --help does without)
     except ModuleNotFoundError as error:
         print(f"score_ray: Ray can't be imported: {error}; install rmkit[ray]", file=sys.stderr)
         return 1

@@ -203,7 +203,7 @@ class _LocalJudge:
 
     @property
     def identity(self) -> str:
-        from rmkit.scoring_options import identify_judge  # noqa: PLC0415 (only where there is a cache)
+        from rmkit.scoring.options import identify_judge  # noqa: PLC0415 (only where there is a cache)
 
         assert self._path is not None
         options = {key: self._options.get(key) for key in ("truncate", "mode", "dtype")}

@@ -47,7 +47,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 ONLY_IN: dict[str, set[str]] = {"vllm": {"engines/vllm.py"}, "trl": {"training/sft.py"}}
 
 # The modules, by path or folder, that may import packages of an extra; all others live on the core's dependencies.
-OF_AN_EXTRA = ("engines/vllm.py", "ray_scoring.py", "server/", "training/")
+OF_AN_EXTRA = ("engines/vllm.py", "scoring/ray.py", "server/", "training/")
 
 PROBE = """
 import importlib, sys

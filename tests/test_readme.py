@@ -58,7 +58,7 @@ def test_commands_use_options_that_the_scripts_have(page: Path) -> None:
     for script, rest in re.findall(
         r"python ((?:data_prep|evaluate|train)/\w+\.py)([^\n|`]*)", page.read_text("utf-8")
     ):
-        shared = [REPO / "rmkit/scoring_options.py", REPO / "rmkit/preparation/options.py"]
+        shared = [REPO / "rmkit/scoring/options.py", REPO / "rmkit/preparation/options.py"]
         source = "".join(file.read_text("utf-8") for file in [REPO / script, *shared])
         known = parsed.get(script) or set(re.findall(r'"(--[\w-]+)"', source))
         unknown += [(script, option) for option in re.findall(r"--[\w-]+", rest) if option not in known]

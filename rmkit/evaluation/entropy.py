@@ -12,8 +12,8 @@ from rmkit.evaluation.agreement import rank_correlation
 from rmkit.evaluation.outcomes import Outcome
 from rmkit.evaluation.records import Scoring
 from rmkit.rubric import Rubric
-from rmkit.score_items import SIDES
 from rmkit.scores import ScoreDistribution
+from rmkit.scoring.items import SIDES
 
 BINS = 5
 

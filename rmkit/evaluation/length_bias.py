@@ -16,8 +16,8 @@ from rmkit.evaluation.intervals import LEVEL, mean_interval, share_interval
 from rmkit.evaluation.outcomes import Outcome
 from rmkit.evaluation.records import Scoring
 from rmkit.schema import PreferencePair
-from rmkit.score_items import SIDES
 from rmkit.scores import verdict
+from rmkit.scoring.items import SIDES
 
 RATIO_EDGES = (-1.5, -0.5, -0.1, 0.1, 0.5, 1.5)
 """Where groups of pairs by log2(length of chosen / length of rejected) end: about equal between the middle two."""

@@ -18,7 +18,7 @@ from rmkit.evaluation.agreement import rank_correlation
 from rmkit.evaluation.outcomes import STORED, Outcome
 from rmkit.evaluation.records import Scoring
 from rmkit.evaluation.reliability import bin_reliability
-from rmkit.score_items import SIDES
+from rmkit.scoring.items import SIDES
 
 TIE_CREDITS = {"ties_half": 0.5, "ties_zero": 0.0}
 """What a tie counts, per convention. `ties_half` stands first in reports."""

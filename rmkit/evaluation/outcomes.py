@@ -11,8 +11,8 @@ from rmkit.errors import DataError
 from rmkit.evaluation.records import ResponseKey, Scoring
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, PreferencePair
-from rmkit.score_items import SIDES
 from rmkit.scores import aggregate, probability_higher, verdict
+from rmkit.scoring.items import SIDES
 
 READOUT_TOLERANCES = {"mean": 0.0, "mode": 1e-9}
 """Read-outs reported side by side, and what counts as equal. Aggregates of modes lie on a grid, where a

@@ -12,8 +12,8 @@ from rmkit.evaluation.records import check_count, read_judgments, read_scoring_m
 from rmkit.manifest import sha256_file
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, RatedResponse
-from rmkit.score_items import ScoreInput, find_input
 from rmkit.scores import aggregate_scores
+from rmkit.scoring.items import ScoreInput, find_input
 
 
 @dataclass(frozen=True, slots=True)

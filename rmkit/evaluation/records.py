@@ -14,7 +14,7 @@ from rmkit.manifest import read_json, sha256_file
 from rmkit.row_files import find_rows
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment, PreferencePair
-from rmkit.score_items import SIDES, ScoreInput
+from rmkit.scoring.items import SIDES, ScoreInput
 
 ResponseKey = tuple[str, str, int]
 """Pair id, side and index of one response."""

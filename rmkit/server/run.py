@@ -19,7 +19,7 @@ import uvicorn
 from rmkit import __version__
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.rubric import load_rubric
-from rmkit.scoring_options import identify_judge
+from rmkit.scoring.options import identify_judge
 from rmkit.server.options import parse_arguments
 from rmkit.transport import API_KEY_VARIABLE
 

@@ -1,4 +1,4 @@
-"""`rmkit.score_folder`: settings, lock, repair, order."""
+"""`rmkit.scoring.folder`: settings, lock, repair, order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from rmkit.errors import DataError
 from rmkit.manifest import read_json, write_json
 from rmkit.schema import Judgment
-from rmkit.score_folder import ScoreFolder, to_record
-from rmkit.score_items import ScoreItem
+from rmkit.scoring.folder import ScoreFolder, to_record
+from rmkit.scoring.items import ScoreItem
 
 SETTINGS = {"judge": "tiny", "judge_sha256": "1f", "engine": "vllm", "limit": None, "rubric": {"scale": (1, 5)}}
 ITEMS = [ScoreItem(row_id, side, 0) for row_id in ("ä", "b") for side in ("chosen", "rejected")]

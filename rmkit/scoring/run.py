@@ -19,9 +19,9 @@ from rmkit.jsonl import read_jsonl
 from rmkit.manifest import sha256_file
 from rmkit.rubric import Rubric
 from rmkit.schema import Judgment
-from rmkit.score_folder import ScoreFolder, to_record
-from rmkit.score_items import SIDES, ItemKey, ScoreInput, ScoreItem
 from rmkit.scores import verdict
+from rmkit.scoring.folder import ScoreFolder, to_record
+from rmkit.scoring.items import SIDES, ItemKey, ScoreInput, ScoreItem
 
 if TYPE_CHECKING:
     from rmkit.judge import Judge  # heavy, and a finished scoring is read without it

@@ -18,7 +18,7 @@ from rmkit.errors import DataError
 from rmkit.jsonl import dump_line, read_jsonl, write_jsonl
 from rmkit.manifest import read_json, write_json
 from rmkit.schema import Judgment
-from rmkit.score_items import ItemKey, ScoreItem
+from rmkit.scoring.items import ItemKey, ScoreItem
 
 SETTINGS_FILE = "settings.json"
 SCORES_FILE = "scores.jsonl"

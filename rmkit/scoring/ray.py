@@ -18,8 +18,8 @@ from rmkit.calibration import Calibration
 from rmkit.errors import JudgeError
 from rmkit.judge import Judge
 from rmkit.rubric import Rubric
-from rmkit.score_items import ScoreItem
-from rmkit.scoring import judge_items
+from rmkit.scoring.items import ScoreItem
+from rmkit.scoring.run import judge_items
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
 
@@ -30,7 +30,7 @@ from ray.exceptions import RayError  # noqa: E402
 
 @dataclass(frozen=True, slots=True)
 class RayJudge:
-    """A judge whose copies run on a Ray cluster; see `rmkit.scoring.ChunkJudge`.
+    """A judge whose copies run on a Ray cluster; see `rmkit.scoring.run.ChunkJudge`.
 
     Args:
         load: Loads one copy, in a worker.

@@ -21,8 +21,8 @@ from rmkit.judge_config import MODES
 from rmkit.manifest import sha256_file
 from rmkit.prompts import PROMPT_VERSION
 from rmkit.rubric import Rubric, load_rubric, ready_rubrics
-from rmkit.score_items import InputKind, ScoreInput, find_input
-from rmkit.scoring import ChunkJudge, ScoringSummary, score_file
+from rmkit.scoring.items import InputKind, ScoreInput, find_input
+from rmkit.scoring.run import ChunkJudge, ScoringSummary, score_file
 
 if TYPE_CHECKING:
     from rmkit.judge import Judge

@@ -1,4 +1,4 @@
-"""`rmkit.scoring` with a tiny judge in this process."""
+"""`rmkit.scoring.run` with a tiny judge in this process."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rmkit.judge_encoder import JudgeEncoder
 from rmkit.manifest import read_json, sha256_file
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Judgment, Message
-from rmkit.score_folder import ScoreFolder, to_record
-from rmkit.score_items import ScoreInput, ScoreItem
-from rmkit.scoring import judge_items, score_file, summarise
-from rmkit.scoring_options import identify_judge
+from rmkit.scoring.folder import ScoreFolder, to_record
+from rmkit.scoring.items import ScoreInput, ScoreItem
+from rmkit.scoring.options import identify_judge
+from rmkit.scoring.run import judge_items, score_file, summarise
 
 RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness"), Attribute("verbosity", "Verbosity", weight=0.5)))
 SETTINGS = {"judge": "tiny", "engine": "transformers"}

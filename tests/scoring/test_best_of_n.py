@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from rmkit.best_of_n import read_candidates, write_selection
 from rmkit.errors import DataError
 from rmkit.jsonl import read_jsonl, write_jsonl
 from rmkit.manifest import sha256_file, write_json
 from rmkit.rubric import Attribute, Rubric
-from rmkit.score_items import ScoreInput
+from rmkit.scoring.best_of_n import read_candidates, write_selection
+from rmkit.scoring.items import ScoreInput
 
 RUBRIC = Rubric("one", (Attribute("quality", "Quality"),))
 

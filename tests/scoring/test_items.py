@@ -1,4 +1,4 @@
-"""`rmkit.score_items`: input files read as items."""
+"""`rmkit.scoring.items`: input files read as items."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rmkit.errors import DataError
 from rmkit.row_files import PAIR_SCHEMA, build_batch
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Message
-from rmkit.score_items import ScoreInput, ScoreItem, find_input
+from rmkit.scoring.items import ScoreInput, ScoreItem, find_input
 
 ASK = (Message("user", "Count to 3."),)
 

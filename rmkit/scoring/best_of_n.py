@@ -17,8 +17,8 @@ from rmkit.errors import DataError
 from rmkit.jsonl import dump_line, read_jsonl
 from rmkit.manifest import read_json, sha256_file, write_json
 from rmkit.schema import Conversation
-from rmkit.score_folder import MANIFEST_FILE, SCORES_FILE
-from rmkit.score_items import ScoreInput, ScoreItem
+from rmkit.scoring.folder import MANIFEST_FILE, SCORES_FILE
+from rmkit.scoring.items import ScoreInput, ScoreItem
 
 CHOICES = ("best", "best_worst", "best_rest")
 """What is written of each prompt: its best candidate; the best against the worst; the best against each other one."""

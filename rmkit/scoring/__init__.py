@@ -1,0 +1,1 @@
+"""Scoring files: what is judged, the folder of its scores, on one machine or many, and the best of n."""
