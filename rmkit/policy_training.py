@@ -18,8 +18,8 @@ from transformers import Trainer, TrainingArguments
 from rmkit.console import write_out
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
 from rmkit.policy_prompts import read_policy_prompts
-from rmkit.reward_failures import ON_FAILURE
 from rmkit.rewards import JudgeReward
+from rmkit.rewards.failures import ON_FAILURE
 from rmkit.rubric import load_rubric
 from rmkit.training.run_record import write_run
 

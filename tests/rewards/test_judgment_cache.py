@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.judgment_cache import JudgmentCache
+from rmkit.rewards.judgment_cache import JudgmentCache
 from rmkit.schema import Judgment
 from rmkit.scores import ScoreDistribution
 

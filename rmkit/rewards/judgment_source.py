@@ -15,8 +15,8 @@ import numpy as np
 
 from rmkit.client import JudgeClient
 from rmkit.errors import JudgeError
-from rmkit.judgment_cache import JudgmentCache
 from rmkit.prompts import PROMPT_VERSION
+from rmkit.rewards.judgment_cache import JudgmentCache
 from rmkit.rubric import Rubric
 from rmkit.schema import JudgeItem, Judgment
 

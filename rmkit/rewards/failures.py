@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Hashable, Sequence
 
 from rmkit.errors import JudgeError
-from rmkit.reward_shape import group_rows
+from rmkit.rewards.shape import group_rows
 
 ON_FAILURE = ("none", "group_mean", "raise")
 """What may happen when a completion can't be judged: no reward, the mean of its group, or the end of the run."""

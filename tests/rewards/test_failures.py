@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from rmkit.errors import JudgeError
-from rmkit.reward_failures import CircuitBreaker, fill_with_group_mean
+from rmkit.rewards.failures import CircuitBreaker, fill_with_group_mean
 
 
 def test_a_failure_gets_the_mean_of_its_group_or_none() -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmkit.errors import DataError, JudgeError, RubricError
-from rmkit.judgment_source import JudgmentSource
-from rmkit.reward_failures import ON_FAILURE, CircuitBreaker, fill_with_group_mean
-from rmkit.reward_settings import read_reward_settings
-from rmkit.reward_shape import RewardShape
+from rmkit.rewards.failures import ON_FAILURE, CircuitBreaker, fill_with_group_mean
+from rmkit.rewards.judgment_source import JudgmentSource
+from rmkit.rewards.settings import read_reward_settings
+from rmkit.rewards.shape import RewardShape
 from rmkit.rubric import Rubric
 from rmkit.schema import JudgeItem, Judgment, read_conversation, read_response
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rmkit.errors import DataError
-from rmkit.reward_settings import read_reward_settings
+from rmkit.rewards.settings import read_reward_settings
 from rmkit.rubric import load_rubric
 
 KNOWN = ("judge", "on_failure", "risk", "rubric", "group_normalised", "engine_options")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmkit.errors import RubricError
-from rmkit.reward_shape import RewardShape, group_rows
+from rmkit.rewards.shape import RewardShape, group_rows
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Judgment
 from rmkit.scores import ScoreDistribution, aggregate, aggregate_std, lowest_aggregate
