@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rmkit.policy_training import make_parser
+from rmkit.policy.training import make_parser
 from rmkit.training.settings import build_parser
 
 REPO = Path(__file__).resolve().parents[1]

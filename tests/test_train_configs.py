@@ -99,7 +99,7 @@ def parsed(all_parsed: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_configs(repo: Path) -> list[Path]:
-    """Those of train.py; the others are a policy's (tests/test_policy_scripts.py)."""
+    """Those of train.py; the others are a policy's (tests/policy/test_scripts.py)."""
     return sorted(path for path in (repo / "train/configs").rglob("*.y*ml") if path.parent.name != "policy")
 
 

@@ -19,7 +19,7 @@ import sys
 
 from trl import GRPOConfig, GRPOTrainer, TrlParser
 
-from rmkit.policy_training import make_parser, read_arguments, train_policy
+from rmkit.policy.training import make_parser, read_arguments, train_policy
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from trl import TrlParser
 from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
 
-from rmkit.policy_training import make_parser, read_arguments, train_policy
+from rmkit.policy.training import make_parser, read_arguments, train_policy
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,11 +17,11 @@ import yaml
 
 from rmkit.jsonl import write_jsonl
 from rmkit.judge import Judge
-from rmkit.policy_training import make_parser, read_arguments
+from rmkit.policy.training import make_parser, read_arguments
 from rmkit.rubric import Attribute, Rubric
 
 RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPO / "train/configs/policy").glob("*.yaml"))
 KINDS = ("grpo", "rloo", "online_dpo")
 

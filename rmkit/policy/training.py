@@ -17,7 +17,7 @@ from transformers import Trainer, TrainingArguments
 
 from rmkit.console import write_out
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
-from rmkit.policy_prompts import read_policy_prompts
+from rmkit.policy.prompts import read_policy_prompts
 from rmkit.rewards import JudgeReward
 from rmkit.rewards.failures import ON_FAILURE
 from rmkit.rubric import load_rubric

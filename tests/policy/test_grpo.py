@@ -23,7 +23,7 @@ from rmkit.scores import centre
 
 RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
 LONG = "Sort these words: " + "word " * 400  # does not fit into the judge's 512 tokens
-REPO = Path(__file__).resolve().parents[1]
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

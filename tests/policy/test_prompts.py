@@ -7,7 +7,7 @@ import pytest
 from rmkit.errors import DataError
 from rmkit.jsonl import write_jsonl
 from rmkit.manifest import write_json
-from rmkit.policy_prompts import read_policy_prompts
+from rmkit.policy.prompts import read_policy_prompts
 
 RUBRIC = {"attributes": [{"key": "tone"}]}
 
