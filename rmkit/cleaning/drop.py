@@ -1,10 +1,10 @@
-"""Why a row is left out, or which of its turns are."""
+"""Why a row is left out, or which of its turns are, and what says so."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rmkit.errors import DataError
 from rmkit.schema import Conversation, PreferencePair, RatedResponse, read_message
@@ -44,3 +44,10 @@ class Drop:
     message: str
     found: Mapping[str, Any] = field(default_factory=dict)
     noted: bool = True
+
+
+class Check(Protocol):
+    """Looks at one row. It must be possible to pickle it."""
+
+    def check(self, row: Row) -> Row | Drop:
+        """The row, a changed one in its place, or why it is left out."""

@@ -12,10 +12,10 @@ from typing import Any
 
 from rmkit.cleaning.benchmarks import Benchmark, read_benchmark
 from rmkit.cleaning.decontamination import PromptIndex
+from rmkit.cleaning.drop import Check
 from rmkit.cleaning.filters import LanguageFilter, LengthLimit, VisibleText
 from rmkit.errors import DataError
 from rmkit.manifest import sha256_file
-from rmkit.preparation.part import Check
 
 DUPLICATES = ("none", "exact", "near")
 CONTAMINATION = ("drop", "report")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from rmkit.cleaning.drop import TURNS_LEFT_OUT, Drop, Row
+from rmkit.cleaning.drop import TURNS_LEFT_OUT, Check, Drop, Row
 from rmkit.cleaning.duplicates import Fingerprint, fingerprint
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError
@@ -30,13 +30,6 @@ LINE_NAMES = (*ROW_NAMES, REFUSED, DROPPED, REPORTED)
 
 _BUFFER = 2**18  # bytes
 _PIECES = 512  # that are written at once; the least that systems take is 1,024
-
-
-class Check(Protocol):
-    """Looks at one row. It must be possible to pickle it."""
-
-    def check(self, row: Row) -> Row | Drop:
-        """The row, a changed one in its place, or why it is left out."""
 
 
 @dataclass(frozen=True, slots=True)

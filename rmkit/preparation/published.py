@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import rmkit
 from rmkit.cleaning.balance import Balance, keeping_probabilities
+from rmkit.cleaning.drop import Check
 from rmkit.cleaning.options import CleaningOptions
 from rmkit.data.dataset import Dataset
 from rmkit.errors import DataError, RubricError
@@ -36,7 +37,6 @@ from rmkit.preparation.part import (
     REFUSED,
     REPORTED,
     AnyPart,
-    Check,
     ChunkPlace,
     PartForm,
     PartMaker,
