@@ -19,13 +19,13 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from rmkit.errors import DataError
+from rmkit.evaluation.texts import make_printable, shorten
 from rmkit.inspection.columns import AttributeColumn, RatedReader
 from rmkit.inspection.figures import average, bin_by_length, correlate, count_longer, count_scores
 from rmkit.inspection.folder import inspect_folder
 from rmkit.inspection.page import render_page, write_page
 from rmkit.inspection.tables import MOST_GROUPS, Table, count_subsets, split_groups
 from rmkit.inspection.text import align_table, render_text
-from rmkit.inspection.texts import make_printable, shorten
 from rmkit.jsonl import read_jsonl, write_jsonl
 from rmkit.manifest import read_json, sha256_file, write_json
 from rmkit.preparation.conversion import Refusal

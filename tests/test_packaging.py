@@ -49,6 +49,12 @@ ONLY_IN: dict[str, set[str]] = {"vllm": {"engines/vllm.py"}, "trl": {"training/s
 # The modules, by path or folder, that may import packages of an extra; all others live on the core's dependencies.
 OF_AN_EXTRA = ("engines/vllm.py", "scoring/ray.py", "server/", "training/")
 
+# Packages of rmkit, from below: each imports only packages that stand before it.
+LAYERS = (
+    "data", "raw", "cleaning", "preparation", "engines", "scoring", "evaluation", "inspection", "training", "server",
+    "rewards", "policy",
+)  # fmt: skip
+
 PROBE = """
 import importlib, sys
 importlib.import_module(sys.argv[1])
@@ -73,6 +79,17 @@ def imported_packages(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module.partition(".")[0])
     return names
+
+
+def imports_upwards(root: Path, layers: tuple[str, ...]) -> list[str]:
+    """Imports of packages in `root` that import one above their own, as "module.py: package"."""
+    found = []
+    for below, package in enumerate(layers):
+        for path in sorted((root / package).rglob("*.py")):
+            nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
+            names = {(node.module or "").split(".")[1] for node in nodes if (node.module or "").startswith("rmkit.")}
+            found += [f"{package}/{path.name}: {name}" for name in layers[below + 1 :] if name in names]
+    return found
 
 
 def normalise(name: str) -> str:
@@ -194,6 +211,19 @@ def test_package_is_imported_only_where_it_belongs(package: str, repo: Path) -> 
 def test_a_hidden_import_is_found() -> None:
     source = "from . import trl\ndef f():\n    import vllm.config as c\n    from torch.nn import Linear\n"
     assert imported_packages(source) == {"vllm", "torch"}
+
+
+def test_packages_import_downwards(repo: Path) -> None:
+    root = repo / "rmkit"
+    assert {path.parent.name for path in root.glob("*/__init__.py")} == set(LAYERS)
+    assert imports_upwards(root, LAYERS) == []
+
+
+def test_an_import_upwards_is_found(tmp_path: Path) -> None:
+    for package, line in (("low", "def f():\n    from rmkit.high.names import g\n"), ("high", "import rmkit\n")):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "module.py").write_text(line, "utf-8")
+    assert imports_upwards(tmp_path, ("low", "high")) == ["low/module.py: high"]
 
 
 def test_imports_of_the_core_are_dependencies(repo: Path, pyproject: dict[str, Any]) -> None:

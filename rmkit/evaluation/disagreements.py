@@ -8,7 +8,7 @@ from typing import Any
 from rmkit.evaluation.outcomes import Outcome
 from rmkit.evaluation.rated import RatedScoring
 from rmkit.evaluation.records import Scoring
-from rmkit.inspection.texts import make_printable, shorten
+from rmkit.evaluation.texts import make_printable, shorten
 from rmkit.schema import Conversation, Judgment
 
 MOST = 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rmkit.inspection.texts import make_printable
+from rmkit.evaluation.texts import make_printable
 
 MAX_OWN = 12
 """Attributes of rows' own rubrics that get a column; scores on further ones are only counted."""

@@ -10,8 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from rmkit.errors import DataError
+from rmkit.evaluation.texts import make_printable, shorten, shorten_line
 from rmkit.inspection.columns import PairColumns, PairReader, RatedColumns, RatedReader
-from rmkit.inspection.texts import make_printable, shorten, shorten_line
 from rmkit.jsonl import read_jsonl
 from rmkit.manifest import sha256_file
 from rmkit.preparation.folder import read_manifest

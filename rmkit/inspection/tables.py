@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from rmkit.evaluation.texts import make_printable
 from rmkit.inspection.columns import PairColumns, RatedColumns
 from rmkit.inspection.figures import count_longer
 from rmkit.inspection.folder import Inspection
-from rmkit.inspection.texts import make_printable
 
 NONE = "-"
 """Stands where there is no figure: nothing to count, or a column that is constant."""
