@@ -44,10 +44,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 }
 
 # Package -> the only modules of rmkit that may import it at all, even inside a function.
-ONLY_IN: dict[str, set[str]] = {"vllm": {"engines/vllm.py"}, "trl": {"training/sft.py"}}
+ONLY_IN: dict[str, set[str]] = {
+    "vllm": {"engines/vllm.py", "engines/vllm_sampler.py"},
+    "trl": {"training/sft.py"},
+}
 
 # The modules, by path or folder, that may import packages of an extra; all others live on the core's dependencies.
-OF_AN_EXTRA = ("engines/vllm.py", "scoring/ray.py", "server/", "training/")
+OF_AN_EXTRA = ("engines/vllm.py", "engines/vllm_sampler.py", "scoring/ray.py", "server/", "training/")
 
 # Packages of rmkit, from below: each imports only packages that stand before it.
 LAYERS = (
