@@ -19,7 +19,7 @@ from rmkit.scores import ScoreDistribution
 from rmkit.transport import Transport, read_json, read_url
 
 ITEMS_PER_REQUEST = 16
-"""Most items, or pairs, that are sent in one request."""
+"""Most items, or pairs, that are sent in one request: neighbours, which the server judges together."""
 
 BYTES_PER_REQUEST = 2**19
 """Length of JSON beyond which a request has one item only; a server takes at least twice that."""
@@ -49,7 +49,6 @@ class JudgeClient:
 
     def __init__(self, url: str, *, timeout: float = 60.0, retries: int = 5, concurrency: int = 32) -> None:
         self.url = read_url(url)
-        self._concurrency = concurrency
         self._transport = Transport(self.url, timeout, retries, concurrency)
 
     def score(self, items: Sequence[JudgeItem | Mapping[str, Any]]) -> list[Judgment]:
@@ -66,12 +65,12 @@ class JudgeClient:
             JudgeError: Naming the server, if it does not answer, also when asked again, or with anything but one
                 judgement for each item.
         """
-        batch = _Batch(_SCORE, self.url, [_write_item(item) for item in items], self._concurrency)
+        batch = _Batch(_SCORE, self.url, [_write_item(item) for item in items])
         return batch.join(self._transport.post_all(_SCORE.path, batch.bodies, batch.read, (200, _TOO_LARGE)))
 
     async def ascore(self, items: Sequence[JudgeItem | Mapping[str, Any]]) -> list[Judgment]:
         """`score` for an event loop, which goes on meanwhile."""
-        batch = _Batch(_SCORE, self.url, [_write_item(item) for item in items], self._concurrency)
+        batch = _Batch(_SCORE, self.url, [_write_item(item) for item in items])
         return batch.join(await self._transport.apost_all(_SCORE.path, batch.bodies, batch.read, (200, _TOO_LARGE)))
 
     def compare(self, pairs: Sequence[Mapping[str, Any]], tolerance: float = 0.0) -> list[Comparison]:
@@ -88,7 +87,7 @@ class JudgeClient:
             JudgeError: See `score`.
         """
         rows = [_write_pair(pair) for pair in pairs]
-        batch = _Batch(_COMPARE, self.url, rows, self._concurrency, {"tolerance": tolerance})
+        batch = _Batch(_COMPARE, self.url, rows, {"tolerance": tolerance})
         return batch.join(self._transport.post_all(_COMPARE.path, batch.bodies, batch.read, (200, _TOO_LARGE)))
 
     def health(self) -> dict[str, Any]:
@@ -130,7 +129,6 @@ class _Batch(Generic[Answer]):
         endpoint: Where they go.
         url: Address of the server, for messages.
         rows: Each as JSON data; or what stands for it already, as it can't be sent.
-        concurrency: Requests among which the rows are spread.
         options: Further fields of each request.
     """
 
@@ -139,14 +137,13 @@ class _Batch(Generic[Answer]):
         endpoint: _Endpoint[Answer],
         url: str,
         rows: Sequence[dict[str, Any] | Answer],
-        concurrency: int,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._endpoint: _Endpoint[Answer] = endpoint
         self._where = f"{url}{endpoint.path}"
         self._answers: list[Answer | None] = [None if isinstance(row, dict) else row for row in rows]
         sent = {index: row for index, row in enumerate(rows) if isinstance(row, dict)}
-        self._chunks = _split({index: len(json.dumps(row)) for index, row in sent.items()}, concurrency)
+        self._chunks = _split({index: len(json.dumps(row)) for index, row in sent.items()})
         self.bodies = [{endpoint.sent: [sent[index] for index in chunk], **(options or {})} for chunk in self._chunks]
 
     def read(self, number: int, response: httpx.Response) -> list[Answer]:
@@ -186,13 +183,12 @@ class _Batch(Generic[Answer]):
         return [answer for answer in self._answers if answer is not None]
 
 
-def _split(lengths: Mapping[int, int], parts: int) -> list[list[int]]:
-    """Indices of rows by request: spread over some requests, none too long, unless it has but one row."""
-    most = min(ITEMS_PER_REQUEST, math.ceil(len(lengths) / parts))
+def _split(lengths: Mapping[int, int]) -> list[list[int]]:
+    """Indices of rows by request: as many as it takes, none too long, unless it has but one row."""
     chunks: list[list[int]] = []
     room = 0
     for index, length in lengths.items():
-        if not chunks or len(chunks[-1]) == most or length > room:
+        if not chunks or len(chunks[-1]) == ITEMS_PER_REQUEST or length > room:
             chunks.append([])
             room = BYTES_PER_REQUEST
         chunks[-1].append(index)
