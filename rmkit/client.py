@@ -65,13 +65,14 @@ class JudgeClient:
             JudgeError: Naming the server, if it does not answer, also when asked again, or with anything but one
                 judgement for each item.
         """
-        batch = _Batch(_SCORE, self.url, [_write_item(item) for item in items])
-        return batch.join(self._transport.post_all(_SCORE.path, batch.bodies, batch.read, (200, _TOO_LARGE)))
+        return self._ask(_Batch(_SCORE, self.url, [_write_item(item) for item in items]))
 
     async def ascore(self, items: Sequence[JudgeItem | Mapping[str, Any]]) -> list[Judgment]:
         """`score` for an event loop, which goes on meanwhile."""
         batch = _Batch(_SCORE, self.url, [_write_item(item) for item in items])
-        return batch.join(await self._transport.apost_all(_SCORE.path, batch.bodies, batch.read, (200, _TOO_LARGE)))
+        while bodies := batch.bodies():
+            batch.take(await self._transport.apost_all(_SCORE.path, bodies, batch.read, (200, _TOO_LARGE)))
+        return batch.answers()
 
     def compare(self, pairs: Sequence[Mapping[str, Any]], tolerance: float = 0.0) -> list[Comparison]:
         """Compare two responses to each conversation.
@@ -86,9 +87,12 @@ class JudgeClient:
         Raises:
             JudgeError: See `score`.
         """
-        rows = [_write_pair(pair) for pair in pairs]
-        batch = _Batch(_COMPARE, self.url, rows, {"tolerance": tolerance})
-        return batch.join(self._transport.post_all(_COMPARE.path, batch.bodies, batch.read, (200, _TOO_LARGE)))
+        return self._ask(_Batch(_COMPARE, self.url, [_write_pair(pair) for pair in pairs], {"tolerance": tolerance}))
+
+    def _ask(self, batch: _Batch[Answer]) -> list[Answer]:
+        while bodies := batch.bodies():
+            batch.take(self._transport.post_all(batch.path, bodies, batch.read, (200, _TOO_LARGE)))
+        return batch.answers()
 
     def health(self) -> dict[str, Any]:
         """Name, rubric, limits and versions of the judge that the server runs.
@@ -125,6 +129,8 @@ class _Endpoint(Generic[Answer]):
 class _Batch(Generic[Answer]):
     """Rows as the bodies of requests, and the answers put together again.
 
+    Where the server says that a request has too many rows or is too large, they are asked again in two.
+
     Args:
         endpoint: Where they go.
         url: Address of the server, for messages.
@@ -140,23 +146,30 @@ class _Batch(Generic[Answer]):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._endpoint: _Endpoint[Answer] = endpoint
+        self.path = endpoint.path
         self._where = f"{url}{endpoint.path}"
+        self._options = options or {}
         self._answers: list[Answer | None] = [None if isinstance(row, dict) else row for row in rows]
-        sent = {index: row for index, row in enumerate(rows) if isinstance(row, dict)}
-        self._chunks = _split({index: len(json.dumps(row)) for index, row in sent.items()})
-        self.bodies = [{endpoint.sent: [sent[index] for index in chunk], **(options or {})} for chunk in self._chunks]
+        self._sent = {index: row for index, row in enumerate(rows) if isinstance(row, dict)}
+        self._chunks = _split({index: len(json.dumps(row)) for index, row in self._sent.items()})
 
-    def read(self, number: int, response: httpx.Response) -> list[Answer]:
-        """The answers of one request.
+    def bodies(self) -> list[dict[str, Any]]:
+        """Bodies of the requests to send next; none once every row has its answer."""
+        return [
+            {self._endpoint.sent: [self._sent[index] for index in chunk], **self._options} for chunk in self._chunks
+        ]
+
+    def read(self, number: int, response: httpx.Response) -> list[Answer] | None:
+        """The answers of one request, or None if it was more than the server takes at a time.
 
         Raises:
             JudgeError: If they are none, or not as many as rows were sent.
         """
         count = len(self._chunks[number])
         if response.status_code == _TOO_LARGE:
-            reason = f"{self._where}: status {_TOO_LARGE}, {response.text[:200]!r}"
             if count > 1:
-                raise JudgeError(f"{reason}; let the server take requests of {BYTES_PER_REQUEST} bytes")
+                return None
+            reason = f"{self._where}: status {_TOO_LARGE}, {response.text[:200]!r}"
             return [self._endpoint.fail(f"JudgeError: {reason}")]
         found = read_json(self._where, response)
         rows = found.get(self._endpoint.answered) if isinstance(found, dict) else None
@@ -175,11 +188,19 @@ class _Batch(Generic[Answer]):
                 f"{self._where}: {str(row)[:80]!r} is none of {self._endpoint.answered}: {reason}"
             ) from error
 
-    def join(self, found: Sequence[Sequence[Answer]]) -> list[Answer]:
-        """All answers in the order of the rows, from those of each request."""
+    def take(self, found: Sequence[Sequence[Answer] | None]) -> None:
+        """Keep what `read` gave for each request; the rows of those that were too much are left for the next."""
+        left: list[list[int]] = []
         for chunk, answers in zip(self._chunks, found, strict=True):
+            if answers is None:
+                left += [chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]]
+                continue
             for index, answer in zip(chunk, answers, strict=True):
                 self._answers[index] = answer
+        self._chunks = left
+
+    def answers(self) -> list[Answer]:
+        """All answers, in the order of the rows."""
         return [answer for answer in self._answers if answer is not None]
 
 

@@ -249,6 +249,23 @@ def test_long_texts_get_requests_of_their_own(serve: Serve) -> None:
     assert judgments[4].error is not None and "status 413" in judgments[4].error
 
 
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_a_server_that_takes_fewer_items_is_sent_fewer(serve: Serve, most: int) -> None:
+    def refuse_many(path: str, body: dict[str, Any]) -> Reply:
+        if len(body.get("items", body.get("pairs"))) > most:
+            return 413, {"detail": "too many"}, {}
+        return answer(path, body)
+
+    rows = items(21)
+    pairs = [{"conversation": "Hi", "first": row["response"], "second": "x" * 9} for row in rows]
+    with serve(refuse_many) as (url, _asked):
+        client = JudgeClient(url)
+        expected = [judge(row["response"]) for row in rows]
+        assert client.score(rows) == expected
+        assert asyncio.run(client.ascore(rows)) == expected
+        assert [found.first for found in client.compare(pairs)] == expected
+
+
 def test_health_is_that_of_a_judge_server(serve: Serve) -> None:
     with serve(answer, {"judge": "tiny", "rubric": RUBRIC.to_dict()}) as (url, _asked):
         assert JudgeClient(url).health()["judge"] == "tiny"
