@@ -68,8 +68,8 @@ def attend_tree(
     if tree_keys is None or tree_query_ends is None or tree_key_ends is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     window = kwargs.get("sliding_window") or tree_longest[1]
-    if window < tree_longest[1] or kwargs.get("position_bias") is not None or kwargs.get("s_aux") is not None:
-        raise ValueError(f"{type(module).__name__} asks for a window, bias or sink that a tree can't give; use sdpa")
+    if window < tree_longest[1] or any(kwargs.get(name) is not None for name in ("position_bias", "s_aux", "softcap")):
+        raise ValueError(f"{type(module).__name__} asks for a window, bias, sink or cap that a tree can't give")
     # The keys of all segments one after the other, each with those of its beginning before its own.
     keys, values = (tensor[0].transpose(0, 1).index_select(0, tree_keys) for tensor in (key, value))  # (.., K, D)
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:

@@ -139,6 +139,7 @@ def test_models_that_can_not_say_why() -> None:
     mistral = AutoConfig.for_model("mistral", sliding_window=512)
     assert "window of 512" in str(find_obstacle(mistral, "sdpa", 513))
     assert find_obstacle(mistral, "sdpa", 512) is None
+    assert "cap that a tree can't give" in str(find_obstacle(AutoConfig.for_model("gemma2"), "sdpa", 1024))
     # Recurrent layers run through all tokens: found by trying, not by name.
     assert "other hidden states" in str(find_obstacle(AutoConfig.for_model("qwen3_next"), "sdpa", 1024))
     stretched = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0, "original_max_position_embeddings": 64}

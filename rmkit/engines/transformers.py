@@ -50,6 +50,8 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:  # RuntimeError: weights of another shape
         raise JudgeError(f"the model {path} can't be loaded: {error}") from error
     model, report = loaded
+    if caps_attention(model.config):
+        model.set_attn_implementation("eager")
     missing = sorted(report["missing_keys"])
     if missing:  # transformers fills them with random numbers, and a judge would score with those
         raise JudgeError(
@@ -70,6 +72,11 @@ def load_model(path: str, dtype: str = "auto", device: str | None = None) -> nn.
 def context_length(config: Any) -> int:
     """Most tokens of a sequence that a model of transformers with this config takes; 2**31 where it does not say."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 2**31)
+
+
+def caps_attention(config: Any) -> bool:
+    """Whether a model of transformers caps its attention scores, as Gemma 2 does: `sdpa` leaves that out silently."""
+    return getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How long a row may be for the model that is trained."""
+"""What the config of the model that is trained asks of the settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from rmkit.engines.transformers import context_length
-from rmkit.errors import JudgeError
+from rmkit.engines.transformers import caps_attention, context_length
+from rmkit.errors import DataError, JudgeError
 from rmkit.training.settings import DataArguments, ModelArguments
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,19 @@ def read_config(settings: ModelArguments) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(settings.model, revision=settings.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise JudgeError(f"the model {settings.model}: its config can't be read: {error}") from error
+
+
+def check_attention(settings: ModelArguments, config: PreTrainedConfig) -> None:
+    """Do nothing where the attention that was asked for is the model's own.
+
+    Raises:
+        DataError: If it would leave out the cap on the model's attention scores.
+    """
+    if settings.attn_implementation == "sdpa" and caps_attention(config):
+        raise DataError(
+            f"attn_implementation=sdpa leaves out the cap on attention scores that {config.model_type} is made with, "
+            "and scoring keeps it; set attn_implementation: eager, or flash_attention_2 on a GPU"
+        )
 
 
 def keep_within_context(data: DataArguments, config: PreTrainedConfig) -> None:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from rmkit.errors import DataError, JudgeError, TokenizerError
 from rmkit.training.activations import activation_terms
 from rmkit.training.adapters import choose_targets
-from rmkit.training.context import keep_within_context
+from rmkit.training.context import check_attention, keep_within_context
 from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.dry_run_options import DryRun
 from rmkit.training.example_view import show_text, show_tokens
@@ -66,6 +66,7 @@ def describe_run(settings: TrainingSettings, dry_run: DryRun, shapes: Path, colo
     check_anywhere(settings.model, deepspeed)
     draw_sample(settings, rubric, rated)  # refuses what does not go with the rows
     shape = _find_shape(settings, shapes)
+    check_attention(settings.model, shape.config)
     keep_within_context(settings.data, shape.config)
     tokenizer, tokens_from = _find_tokenizer(settings, dry_run)
     rows = encode_rows(rated["train"], rubric, tokenizer, settings)

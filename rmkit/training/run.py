@@ -30,7 +30,7 @@ from rmkit.training.adapters import add_adapters
 from rmkit.training.batches import ConversationOrder, TokenBatches
 from rmkit.training.checkpoints import agree_on_checkpoint
 from rmkit.training.collation import JudgeCollator
-from rmkit.training.context import keep_within_context, read_config
+from rmkit.training.context import check_attention, keep_within_context, read_config
 from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.disk import full_disk_explained
 from rmkit.training.early_stop import build_early_stop
@@ -108,7 +108,9 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     if is_complete:
         return {"complete": str(folder), "pushed": _push(folder, open_repo(args), args)}
     tokenizer = _load_tokenizer(settings.model)
-    keep_within_context(settings.data, read_config(settings.model))
+    config = read_config(settings.model)
+    check_attention(settings.model, config)
+    keep_within_context(settings.data, config)
     encoder = JudgeEncoder(tokenizer, rubric)
     rows = {name: read_rated(data_folder, name) for name in ("train", "validation")}
     max_length, truncate = settings.data.max_length, settings.data.truncate_turns

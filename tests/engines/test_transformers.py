@@ -168,6 +168,18 @@ def test_a_loaded_model_takes_trees_where_it_can(
     assert [judgment.error for judgment in judgments] == [None, None]
 
 
+def test_a_cap_on_attention_scores_is_not_left_out(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 16, "vocab_size": 50}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "query_pre_attn_scalar": 1, "initializer_range": 0.5}
+    config = AutoConfig.for_model("gemma2", **sizes, **heads, pad_token_id=0, attn_logit_softcapping=2.0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    query = Query(tuple(range(1, 30)), tuple(range(50)))
+    [found] = TransformersEngine(load_model(str(tmp_path))).logprobs([query])
+    for attention, same in (("eager", True), ("sdpa", False)):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=attention).eval()
+        assert np.allclose(found, ask_alone(model, [query])[0], atol=1e-4) is same
+
+
 def test_a_model_in_training_is_read_without_dropout_and_left_in_training(model: Any) -> None:
     model.train()
     engine = TransformersEngine(model)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
+from rmkit.training.dry_run import describe_run
 from rmkit.training.modes import check_mode
 from rmkit.training.run import load_trainable, train_judge
 from rmkit.training.settings import TrainingSettings
@@ -43,6 +44,24 @@ def test_gradient_checkpointing_changes_no_loss(losses: Callable[..., list[float
 
 def test_attention_changes_no_loss(losses: Callable[..., list[float]]) -> None:
     assert losses("--attn_implementation", "eager") == pytest.approx(losses(), abs=1e-4)
+
+
+def test_a_cap_on_attention_scores_is_trained_with_or_refused(
+    small_settings: Settings, small_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "gemma2"
+    tokenizer = AutoTokenizer.from_pretrained(small_model)
+    tokenizer.save_pretrained(model)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": len(tokenizer), "pad_token_id": 0}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma2", **sizes, **heads)).save_pretrained(model)
+    options = ("--model", str(model), "--max_steps", "2")
+    for settings in (small_settings(*options), small_settings(*options, "--dry-run")):
+        with pytest.raises(DataError, match="sdpa leaves out the cap .* that gemma2 is made with"):
+            train_judge(settings) if settings.dry_run is None else describe_run(settings, settings.dry_run, model)
+    train_judge(small_settings(*options, "--attn_implementation", "eager"))
+    [judgment] = Judge.load(tmp_path / "judge").score(["Hi?"], ["Yes."])
+    assert judgment.error is None
 
 
 def test_bfloat16_trains_and_is_exported_as_the_weights_are(small_settings: Settings) -> None:
