@@ -1,7 +1,8 @@
-"""Experiments of many runs: a folder for one process at a time, finished runs, and differences paired by seed."""
+"""Experiments of many runs: command line, a folder for one process at a time, differences paired by seed, results."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from statsmodels.stats.multitest import multipletests
@@ -39,6 +41,51 @@ PLOT_STYLE: dict[Any, Any] = {
 
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 _Run = TypeVar("_Run")
+
+
+def build_parser(
+    name: str, description: str | None, epilog: str, presets: Mapping[str, Any], losses: str | None = None
+) -> argparse.ArgumentParser:
+    """The command line of an experiment.
+
+    Args:
+        name: The experiment's; the output folder is called after it.
+        description: What `--help` says first.
+        epilog: What it says last.
+        presets: By name; `cpu` is the default.
+        losses: Help of `--losses`; None for an experiment that has neither this option nor `--device`.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=layout)
+    parser.add_argument("--preset", choices=list(presets), default="cpu", help="how large (default: cpu)")
+    parser.add_argument("--output", type=Path, help=f"folder (default: runs/{name}_PRESET)")
+    if losses is not None:
+        parser.add_argument("--losses", nargs="+", metavar="NAME", help=losses)
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: as the preset says)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
+    if losses is not None:
+        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models run (default: cpu)")
+    parser.set_defaults(name=name)
+    return parser
+
+
+def read_arguments(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None, presets: Mapping[str, Any]
+) -> argparse.Namespace:
+    """The options of `build_parser`, with the preset's `seeds` and the default `output` where none were given.
+
+    Raises:
+        SystemExit: For a number below 1 or a GPU that is not there, as argparse does.
+    """
+    args = parser.parse_args(argv)
+    if args.seeds is None:
+        args.seeds = presets[args.preset].seeds
+    if args.seeds < 1 or args.workers < 1:
+        parser.error(f"--seeds {args.seeds} --workers {args.workers}: at least 1 of each")
+    if getattr(args, "device", "cpu") == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here")
+    args.output = args.output or Path("runs") / f"{args.name}_{args.preset}"
+    return args
 
 
 @contextmanager
@@ -169,14 +216,15 @@ def _interval(values: Sequence[float]) -> list[float] | None:
     return [short(bound) for bound in DescrStatsW(values).tconfint_mean(1 - LEVEL)]
 
 
-def dump_results(results: Mapping[str, Any]) -> str:
-    """`results.json`, with a line for each item of its lists."""
+def write_results(output: Path, results: Mapping[str, Any], tables: str) -> None:
+    """Write `results.json`, with a line for each item of its lists, and `results.md`."""
     parts = []
     for key, value in {"format_version": FORMAT_VERSION, **results}.items():
         by_line = isinstance(value, list) and any(isinstance(item, dict) for item in value)
         lines = ",\n".join(json.dumps(item, separators=(",", ":")) for item in value) if by_line else None
         parts.append(f'"{key}": ' + (json.dumps(value) if lines is None else f"[\n{lines}\n]"))
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+    (output / "results.json").write_text("{\n" + ",\n".join(parts) + "\n}\n", "utf-8")
+    (output / "results.md").write_text(tables, "utf-8")
 
 
 def save_plot(figure: Figure, path: Path) -> None:

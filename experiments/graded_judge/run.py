@@ -6,21 +6,28 @@ rater noise, and tested on held-out pairs and rows. See README.md in this folder
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import torch
 from design import LOSSES, PRESETS, Preset, Run, plan_runs
 from judge_plots import plot_curves, plot_differences
 from judge_run import do_run
 from judge_summary import summarise, write_tables
 
-from rmkit.experiment import append_run, check_settings, dump_results, open_pool, read_runs, sole_work, work_off
+from rmkit.experiment import (
+    append_run,
+    build_parser,
+    check_settings,
+    open_pool,
+    read_arguments,
+    read_runs,
+    sole_work,
+    work_off,
+    write_results,
+)
 
 EPILOG = """\
 presets:
@@ -38,36 +45,16 @@ examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
-    parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="how large (default: cpu)")
-    parser.add_argument("--output", type=Path, help="folder (default: runs/graded_judge_PRESET)")
-    parser.add_argument(
-        "--losses", nargs="+", metavar="NAME", help=f"only these, and ce (default: all of {', '.join(LOSSES)})"
-    )
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: as the preset says)")
-    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models run (default: cpu)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Do the runs that are not done yet, then write what came of all."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    preset = PRESETS[args.preset]
-    seeds = preset.seeds if args.seeds is None else args.seeds
-    if seeds < 1 or args.workers < 1:
-        parser.error(f"--seeds {seeds} --workers {args.workers}: at least 1 of each")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no GPU here")
+    losses = f"only these, and ce (default: all of {', '.join(LOSSES)})"
+    parser = build_parser("graded_judge", __doc__, EPILOG, PRESETS, losses)
+    args = read_arguments(parser, argv, PRESETS)
+    preset, output = PRESETS[args.preset], args.output
     try:
-        runs = plan_runs(preset, seeds, args.losses)
+        runs = plan_runs(preset, args.seeds, args.losses)
     except ValueError as error:
         parser.error(f"--losses: {error}")
-    output = args.output or Path("runs") / f"graded_judge_{args.preset}"
     started = time.monotonic()
     with sole_work(output):
         check_settings(output, settings_of(preset, args.device))
@@ -79,9 +66,7 @@ def main(argv: list[str] | None = None) -> int:
                 work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
         done = read_runs(output / "runs.jsonl", Run)
         results = summarise([done[run] for run in runs])
-        text = dump_results({"preset": args.preset, "seeds": seeds, **results})
-        (output / "results.json").write_text(text, "utf-8")
-        (output / "results.md").write_text(write_tables(results), "utf-8")
+        write_results(output, {"preset": args.preset, "seeds": args.seeds, **results}, write_tables(results))
         plot_curves(results["cells"], output / "curves")
         plot_differences(results["contrasts"], output / "differences")
     failed = sum(cell["errors"] for cell in results["cells"])

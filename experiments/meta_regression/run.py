@@ -6,17 +6,24 @@ trained on a few falling ones, with every score loss of rmkit beside the cross e
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
 
-import torch
 from plots import plot_differences, plot_errors
 from runs import PRESETS, Run, do_run, make_start, plan_runs, settings_of
 from summary import summarise, write_tables
 
-from rmkit.experiment import append_run, check_settings, dump_results, open_pool, read_runs, sole_work, work_off
+from rmkit.experiment import (
+    append_run,
+    build_parser,
+    check_settings,
+    open_pool,
+    read_arguments,
+    read_runs,
+    sole_work,
+    work_off,
+    write_results,
+)
 
 EPILOG = """\
 presets:
@@ -34,34 +41,15 @@ examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
-    parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="how large (default: cpu)")
-    parser.add_argument("--output", type=Path, help="folder (default: runs/meta_regression_PRESET)")
-    parser.add_argument("--losses", nargs="+", metavar="NAME", help="only these, and ce (default: all)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: as the preset says)")
-    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where models run (default: cpu)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Do the runs that are not done yet, then write what came of all."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    preset = PRESETS[args.preset]
-    seeds = preset.seeds if args.seeds is None else args.seeds
-    if seeds < 1 or args.workers < 1:
-        parser.error(f"--seeds {seeds} --workers {args.workers}: at least 1 of each")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no GPU here")
+    parser = build_parser("meta_regression", __doc__, EPILOG, PRESETS, "only these, and ce (default: all)")
+    args = read_arguments(parser, argv, PRESETS)
+    preset, output = PRESETS[args.preset], args.output
     try:
-        runs = plan_runs(preset, seeds, args.losses)
+        runs = plan_runs(preset, args.seeds, args.losses)
     except ValueError as error:
         parser.error(f"--losses: {error}")
-    output = args.output or Path("runs") / f"meta_regression_{args.preset}"
     (output / "starts").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with sole_work(output):
@@ -80,9 +68,7 @@ def main(argv: list[str] | None = None) -> int:
                 work_off(pool, jobs, "runs", lambda row: append_run(output / "runs.jsonl", row))
         done = read_runs(output / "runs.jsonl", Run)
         results = summarise([done[run] for run in runs])
-        text = dump_results({"preset": args.preset, "seeds": seeds, **results})
-        (output / "results.json").write_text(text, "utf-8")
-        (output / "results.md").write_text(write_tables(results), "utf-8")
+        write_results(output, {"preset": args.preset, "seeds": args.seeds, **results}, write_tables(results))
         for spelling in results["references"]:
             cells = [cell for cell in results["cells"] if cell["spelling"] == spelling]
             for kind in ("mae", "rmse"):

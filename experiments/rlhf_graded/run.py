@@ -6,18 +6,25 @@ this folder.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from stages import ARMS, PRESETS, do_run, make_data, make_start, seed_file, stage_seconds, train_judge
 from teaching_plot import plot_curve
 from teaching_summary import ARM_NAMES, summarise, write_tables
 
-from rmkit.experiment import Job, check_settings, dump_results, open_pool, sole_work, work_off
+from rmkit.experiment import (
+    Job,
+    build_parser,
+    check_settings,
+    open_pool,
+    read_arguments,
+    sole_work,
+    work_off,
+    write_results,
+)
 
 EPILOG = """\
 presets:
@@ -34,26 +41,10 @@ examples:
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=layout)
-    parser.add_argument("--preset", choices=list(PRESETS), default="cpu", help="how large (default: cpu)")
-    parser.add_argument("--output", type=Path, help="folder (default: runs/rlhf_graded_PRESET)")
-    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 1 to N (default: as the preset says)")
-    parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Do the stages that are not done yet, then write what came of them."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    preset = PRESETS[args.preset]
-    seeds = preset.seeds if args.seeds is None else args.seeds
-    if seeds < 1 or args.workers < 1:
-        parser.error(f"--seeds {seeds} --workers {args.workers}: at least 1 of each")
-    output: Path = args.output or Path("runs") / f"rlhf_graded_{args.preset}"
+    args = read_arguments(build_parser("rlhf_graded", __doc__, EPILOG, PRESETS), argv, PRESETS)
+    preset, output, seeds = PRESETS[args.preset], args.output, args.seeds
     started = time.monotonic()
     with sole_work(output):
         check_settings(output, {**asdict(preset), "seeds": None})  # more seeds are no other settings
@@ -72,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             for arm in ARMS
         }
         results = summarise(runs, stage_seconds(output))
-        (output / "results.json").write_text(dump_results({"preset": args.preset, **results}), "utf-8")
-        (output / "results.md").write_text(write_tables(results), "utf-8")
+        write_results(output, {"preset": args.preset, **results}, write_tables(results))
         plot_curve(results, output / "curve")
     print("true aggregate, final minus initial, with 95 % intervals:")
     for arm in results["arms"]:
