@@ -10,9 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,19 +21,7 @@ from rmkit.losses import SCORE_LOSSES, LossSettings, distance_target
 from rmkit.schema import Judgment, RatedResponse
 from rmkit.scores import ScoreDistribution
 
-MODULES = ("design", "judge_plots", "judge_run", "judge_summary")
-
-
-@pytest.fixture(scope="module")
-def modules(repo: Path) -> Iterator[Any]:
-    """The modules beside the script, which find each other in its folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "experiments" / "graded_judge"))
-        for name in MODULES:
-            patch.delitem(sys.modules, name, raising=False)
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-        for name in MODULES:
-            sys.modules.pop(name, None)
+EXPERIMENT = "graded_judge"
 
 
 def test_the_soft_label_is_as_soft_as_the_target_of_dist2(modules: Any) -> None:

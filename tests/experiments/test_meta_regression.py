@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,19 +17,7 @@ from scipy import stats
 
 from rmkit.losses import SCORE_LOSSES, ScoreLoss, dist2, distance_target
 
-MODULES = ("arms", "plots", "problems", "runs", "summary", "training")
-
-
-@pytest.fixture(scope="module")
-def modules(repo: Path) -> Iterator[Any]:
-    """The modules beside the script, which find each other in its folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "experiments" / "meta_regression"))
-        for name in MODULES:
-            patch.delitem(sys.modules, name, raising=False)
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-        for name in MODULES:
-            sys.modules.pop(name, None)
+EXPERIMENT = "meta_regression"
 
 
 @pytest.fixture(params=["whole", "digits"])

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,17 +17,7 @@ import pytest
 
 from rmkit.data.graded import GradedSettings, Instruction, draft_instruction, draw_plan, write_response
 
-MODULES = ("instructions", "stages", "teaching_plot", "teaching_summary", "true_scores")
-
-
-@pytest.fixture(scope="module")
-def modules(repo: Path) -> Iterator[Any]:
-    """The modules beside the script, which find each other in its folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(repo / "experiments" / "rlhf_graded"))
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-        for name in MODULES:
-            sys.modules.pop(name, None)
+EXPERIMENT = "rlhf_graded"
 
 
 @pytest.mark.parametrize("difficulty", [0.0, 0.3, 1.0])
