@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,24 +91,22 @@ def _read_rows(file: Path, limit: int | None) -> tuple[list[RatedResponse], int,
     """The rows that have a rating, how many scores were derived, and why rows can't be read, a sentence each."""
     rows, derived, unreadable = [], 0, []
     for where, row_id, record in ScoreInput(file, "responses", limit).rows():
-        given = record.get("scores")
-        if not isinstance(given, Mapping):
+        if record.get("scores") is None:
             raise DataError(f"{where}: field 'scores' is missing, so there is no rating to agree with")
-        own = set(record.get("derived") or ())
-        derived += sum(key in own and score is not None for key, score in given.items())
-        rated = {key: score for key, score in given.items() if key not in own}
         # The names that score_responses.py takes as well.
         named = {
-            "conversation": record.get("conversation") or record.get("prompt"),
-            "response": record.get("response") or record.get("completion"),
+            name: record.get(name) if record.get(name) is not None else record.get(other)
+            for name, other in (("conversation", "prompt"), ("response", "completion"))
         }
         try:
-            row = RatedResponse.from_dict({**record, **named, "id": row_id, "scores": rated}, where)
+            row = RatedResponse.from_dict({**record, **named, "id": row_id, "metadata": None}, where)
         except (DataError, RubricError) as error:
             unreadable.append(str(error))
             continue
-        if row.scores:
-            rows.append(row)
+        rated = {key: score for key, score in row.scores.items() if key not in row.derived}
+        derived += len(row.scores) - len(rated)
+        if rated:
+            rows.append(replace(row, scores=rated))
     if not rows:
         refused = f"; {len(unreadable)} can't be read, the first: {unreadable[0]}" if unreadable else ""
         raise DataError(f"{file}: no row has a rating{refused}")

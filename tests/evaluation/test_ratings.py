@@ -121,7 +121,12 @@ def test_rows_that_can_not_be_read_are_counted_and_left_out(evaluate):
     results = evaluate([ROWS[0], *empty, *ROWS[1:]], resamples=10)
     assert results["responses"]["n"] == 6
     (note,) = [note for note in results["notes"] if "can't be read" in note]
-    assert note.startswith("2 rows can't be read; left out. The first: rows.jsonl:2: response")
+    assert note.startswith("2 rows can't be read; left out. The first: rows.jsonl:2: response: it is empty")
+    wrong = [("x", 5, 4.0, {"derived": 5}), ("y", 5, 4.0, {"scores": [3]}), ("z", 5, 4.0, {"metadata": [1]})]
+    results = evaluate([*ROWS, *wrong], resamples=10)
+    assert results["responses"]["n"] == 7  # what stands beside the ratings is not read
+    (note,) = [note for note in results["notes"] if "can't be read" in note]
+    assert note.startswith("2 rows can't be read; left out. The first: rows.jsonl:7: derived must be a list")
     with pytest.raises(DataError, match="no row has a rating; 2 can't be read, the first: rows.jsonl:1: response"):
         evaluate(empty)
 
