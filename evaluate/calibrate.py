@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DataError, RubricError, OSError) as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1
+    for note in (note for found in (pairs, rated) if found is not None for note in found.notes):
+        print(f"note: {note}")
     print(f"{'':<20} {'n':>8} {'before':>8} {'after':>8}")
     for gain in gains:
         print(f"{gain.name:<20} {gain.n:>8} {gain.before:>8.4f} {gain.after:>8.4f}")

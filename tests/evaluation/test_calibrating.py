@@ -73,8 +73,10 @@ def test_scoring_applies_it_when_told_to(repo, save_tiny_judge, tiny_tokenizer, 
     options = ["--judge", judge, "--engine", "transformers", "--input", tmp_path / "rows.jsonl"]
     assert run("score_responses.py", *options, "--output", tmp_path / "raw").returncode == 0
     file = judge / "calibration.json"
-    done = run("calibrate.py", "--ratings", tmp_path / "raw", "--input", tmp_path / "rows.jsonl", "--output", file)
+    write_jsonl(tmp_path / "more.jsonl", [*rows, {**rows[0], "id": "60", "response": ""}])
+    done = run("calibrate.py", "--ratings", tmp_path / "raw", "--input", tmp_path / "more.jsonl", "--output", file)
     assert done.returncode == 0 and "quality" in done.stdout, done.stderr
+    assert "note: 1 rows can't be read; left out. The first: more.jsonl:61: response: it is empty" in done.stdout
     done = run("score_responses.py", *options, "--output", tmp_path / "both", "--calibration", file)
     assert done.returncode == 0, done.stderr  # the file in its folder does not make it another judge
     raw, both = ([record for _, record in read_jsonl(tmp_path / name / "scores.jsonl")] for name in ("raw", "both"))
