@@ -109,6 +109,11 @@ def test_differences_are_paired_by_seed(modules: Any) -> None:
     assert over["mae"]["all"]["interval"][1] - 0.11 == pytest.approx(4.303 * 0.1 / math.sqrt(3), rel=1e-3)
 
 
+def test_a_plot_without_label_smoothing_is_empty(modules: Any, tmp_path: Path) -> None:
+    modules.judge_plots.plot_differences([], tmp_path / "differences")
+    assert "minus label_smoothing" in (tmp_path / "differences.svg").read_text("utf-8")
+
+
 def test_the_script_goes_on_where_it_was_killed(repo: Path, tmp_path: Path) -> None:
     script = str(repo / "experiments" / "graded_judge" / "run.py")
     options = ["--losses", "dist2", "label_smoothing", "--seeds", "2", "--workers", "1"]
