@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rmkit.console import run_script
-from rmkit.scoring.options import add_scoring_options, score_and_print
+from rmkit.scoring.options import parse_scoring_arguments, score_and_print
 
 _EPILOG = """\
 Writes into the output folder, one line for each response, in the order of the input:
@@ -27,26 +25,12 @@ exit status: 0; 3 if some responses could not be judged; 1 for an error, or if n
 keyboard
 """
 
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line's options."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=_EPILOG, formatter_class=layout)
-    parser.add_argument(
-        "--input",
-        required=True,
-        type=Path,
-        metavar="FILE|DIR",
-        help="pairs in JSON Lines, or the folder with pairs.jsonl that data_prep/prepare.py wrote",
-    )
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the scores")
-    add_scoring_options(parser)
-    return parser.parse_args(argv)
+_INPUT = "pairs in JSON Lines, or the folder with pairs.jsonl that data_prep/prepare.py wrote"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Score, print the summary; returns the exit status."""
-    arguments = parse_arguments(argv)
+    arguments = parse_scoring_arguments(argv, __doc__, _EPILOG, _INPUT)
     return run_script("score_pairs", lambda: score_and_print(arguments, "pairs"))
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rmkit.console import run_script
-from rmkit.scoring.options import add_scoring_options, score_and_print
+from rmkit.scoring.options import parse_scoring_arguments, score_and_print
 
 _EPILOG = """\
 A row of the input is a JSON object with
@@ -32,26 +30,12 @@ exit status: 0; 3 if some responses could not be judged; 1 for an error, or if n
 keyboard
 """
 
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line's options."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=_EPILOG, formatter_class=layout)
-    parser.add_argument(
-        "--input",
-        required=True,
-        type=Path,
-        metavar="FILE|DIR",
-        help="responses in JSON Lines, or a folder of data_prep/prepare.py, of which validation.jsonl is scored",
-    )
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the scores")
-    add_scoring_options(parser)
-    return parser.parse_args(argv)
+_INPUT = "responses in JSON Lines, or a folder of data_prep/prepare.py, of which validation.jsonl is scored"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Score, print the summary; returns the exit status."""
-    arguments = parse_arguments(argv)
+    arguments = parse_scoring_arguments(argv, __doc__, _EPILOG, _INPUT)
     return run_script("score_responses", lambda: score_and_print(arguments, "responses"))
 
 

@@ -161,6 +161,25 @@ def add_scoring_options(
     return [option.dest for option in options]
 
 
+def parse_scoring_arguments(
+    argv: Sequence[str] | None, description: str | None, epilog: str, input_help: str
+) -> argparse.Namespace:
+    """The command line of a script that scores one file into one folder.
+
+    Args:
+        argv: The arguments; None for those of the process.
+        description: What `--help` says first.
+        epilog: What it says last.
+        input_help: What it says of `--input`.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=layout)
+    parser.add_argument("--input", required=True, type=Path, metavar="FILE|DIR", help=input_help)
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the scores")
+    add_scoring_options(parser)
+    return parser.parse_args(argv)
+
+
 Spread = Callable[[Callable[[], "Judge"], Rubric, str], ChunkJudge]
 """Makes a judge in several processes from what loads a copy, its rubric and its read-out."""
 
