@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 from rmkit.console import write_out
-from rmkit.errors import DataError, RubricError
 from rmkit.preparation.folder import summarise
 from rmkit.preparation.mixing import prepare_mix
-from rmkit.preparation.options import add_preparation_options, read_preparation_options
+from rmkit.preparation.options import add_preparation_options, read_preparation_options, run_preparation
 
 EPILOG = """\
 A mix file says what is mixed; paths in it are relative to the working directory:
@@ -45,21 +44,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write")
     add_preparation_options(parser)
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> None:
         manifest = prepare_mix(args.mix, args.output, read_preparation_options(parser, args))
         for source in manifest["sources"]:
             write_out(f"{source['name']}: {source['raw_records']} records, {source['rows']} rows")
         write_out(summarise(manifest, args.output))
-    except (DataError, RubricError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "error: stopped; the folder is not complete: run the same command again, and it goes on from there",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return run_preparation(work)
 
 
 if __name__ == "__main__":

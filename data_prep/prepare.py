@@ -13,11 +13,10 @@ from tqdm import tqdm
 from rmkit.console import write_out
 from rmkit.data import DATASETS
 from rmkit.data.graded import GradedSettings, generate_pairs, generate_rows
-from rmkit.errors import DataError, RubricError
 from rmkit.preparation.conversion import move_row
 from rmkit.preparation.folder import PAIR_FILES, RATED_FILES, summarise, write_prepared
 from rmkit.preparation.mapping import load_mapping
-from rmkit.preparation.options import add_preparation_options, read_preparation_options
+from rmkit.preparation.options import add_preparation_options, read_preparation_options, run_preparation
 from rmkit.preparation.preferences import RULES
 from rmkit.preparation.published import PreparationSettings, prepare_published
 from rmkit.rubric import load_rubric, ready_rubrics
@@ -146,20 +145,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     check_arguments(parser, args)
-    try:
+
+    def work() -> None:
         settings = read_preparation_options(parser, args)
         manifest = prepare_graded(args) if args.dataset == "graded" else prepare_raw(args, settings)
         write_out(summarise(manifest, args.output))
-    except (DataError, RubricError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "error: stopped; the folder is not complete: run the same command again, and it goes on from there",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return run_preparation(work)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 
 from rmkit.cleaning.options import CONTAMINATION, DUPLICATES, CleaningOptions
+from rmkit.errors import DataError, RubricError
 from rmkit.preparation.part_pool import count_cores
 from rmkit.preparation.published import PreparationSettings
 from rmkit.row_files import ROW_FORMATS
@@ -113,3 +116,22 @@ def read_preparation_options(parser: argparse.ArgumentParser, args: argparse.Nam
         ),
         workers=args.workers or count_cores(),
     )
+
+
+def run_preparation(work: Callable[[], None]) -> int:
+    """Do the work of a script that writes a prepared folder; what went wrong is one line on standard error.
+
+    Returns:
+        The exit status: 0; 1 if nothing could be prepared; 130 if it was stopped from the keyboard.
+    """
+    try:
+        work()
+    except (DataError, RubricError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "error: stopped; the folder is not complete: run the same command again, and it goes on from there\n"
+        )
+        return 130
+    return 0
