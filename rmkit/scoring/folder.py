@@ -150,11 +150,20 @@ class ScoreFolder:
             yield item, record
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Add records for good: when this returns, they are on the disk."""
-        with self.scores.open("a", encoding="utf-8") as file:
-            file.write("".join(map(dump_line, records)))
-            file.flush()
-            os.fsync(file.fileno())
+        """Add records for good: when this returns, they are on the disk.
+
+        Raises:
+            DataError: If they can't be written, for example because the disk is full.
+        """
+        try:
+            with self.scores.open("a", encoding="utf-8") as file:
+                file.write("".join(map(dump_line, records)))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DataError(
+                f"{self.scores}: can't be written to ({error}); make room, and the same command goes on from here"
+            ) from error
 
     def replace(self, records: Mapping[ItemKey, Mapping[str, Any]]) -> None:
         """Put new records in the place of old ones, all at once; the folder is not complete any more."""

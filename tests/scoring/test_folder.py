@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,16 @@ def test_settings_come_first_and_the_same_ones_go_on(tmp_path):
             assert read_json(path / "settings.json")["engine"] == "vllm"
             assert not folder.is_complete
             assert list(folder.match(iter(ITEMS))) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_a_full_disk_is_named(tmp_path):
+    with ScoreFolder.open(tmp_path, SETTINGS) as folder:
+        folder.scores.symlink_to("/dev/full")
+        with pytest.raises(
+            DataError, match=r"scores.jsonl: can't be written to \(.*No space left.*make room, and the same"
+        ):
+            folder.append(RECORDS)
 
 
 @pytest.mark.parametrize(
