@@ -45,6 +45,11 @@ class ReadingSampler(Sampler):
 
 
 def use_reading_sampler(worker: Any) -> None:
-    """Put a `ReadingSampler` with the same options in the place of a vLLM worker's own sampler."""
+    """Put a `ReadingSampler` with the same options in the place of a vLLM worker's own sampler.
+
+    A sampler of another kind, such as that of vLLM's second model runner, stays.
+    """
     own = worker.model_runner.sampler
+    if type(own) is not Sampler:
+        return
     worker.model_runner.sampler = ReadingSampler(own.logprobs_mode, own.use_fp64_gumbel)

@@ -7,7 +7,7 @@ import platform
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,6 +191,15 @@ def test_reading_samples_nothing_and_leaves_other_requests_to_vllm(judges: dict[
     assert [tokens for tokens, _ in read] == [tokens[:1] for tokens in asked]  # nothing was looked for
     for tokens, (_, [found]), (_, [expected]) in zip(asked, read, theirs_read, strict=True):
         assert {token: found[token] for token in tokens} == {token: expected[token] for token in tokens}
+
+
+def test_a_sampler_of_another_kind_stays() -> None:
+    from rmkit.engines.vllm_sampler import use_reading_sampler  # noqa: PLC0415 (imports vLLM)
+
+    other = object()
+    worker = SimpleNamespace(model_runner=SimpleNamespace(sampler=other))
+    use_reading_sampler(worker)
+    assert worker.model_runner.sampler is other
 
 
 def pairs(count: int) -> tuple[list[str], list[str]]:
