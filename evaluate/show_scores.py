@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rmkit.display import describe, plot_scores
 from rmkit.errors import DataError, JudgeError, RubricError, TokenizerError
-from rmkit.judge import ENGINES, Judge
+from rmkit.judge import Judge
 from rmkit.judge_config import MODES
 from rmkit.rubric import load_rubric, ready_rubrics
 
@@ -21,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", required=True, help="judge folder or hub id; with --rubric, any instruct model")
     parser.add_argument("--rubric", help=f"for a model that is no judge: {', '.join(ready_rubrics())} or a .yaml file")
-    parser.add_argument("--engine", choices=ENGINES, default="transformers", help="default: transformers")
+    parser.add_argument(
+        "--engine", choices=("transformers", "vllm"), default="transformers", help="default: transformers"
+    )
     parser.add_argument("--mode", choices=MODES, help="as in score_responses.py; a judge brings its own")
     parser.add_argument("--instruction", required=True, help="what the user asked")
     parser.add_argument("--response", required=True, help="the answer to judge")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from rmkit.display import describe, plot_scores
@@ -35,3 +38,12 @@ def test_the_picture_shows_every_probability_and_the_mean() -> None:
     assert len(second.patches) == 101
     assert [list(line.get_xdata()) for line in first.lines] == [[2.75, 2.75]]
     assert first.get_title() == "help: 2.75"
+
+
+def test_one_response_is_not_asked_for_over_http(repo) -> None:
+    options = ["--judge", "j", "--instruction", "a", "--response", "b", "--engine", "http"]
+    done = subprocess.run(
+        [sys.executable, "evaluate/show_scores.py", *options], capture_output=True, text=True, cwd=repo
+    )
+    assert done.returncode == 2
+    assert "argument --engine: invalid choice: 'http'" in done.stderr
