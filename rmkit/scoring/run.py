@@ -57,8 +57,10 @@ class ScoringSummary:
         was_complete: Whether there was nothing left to do.
         records: Number of responses.
         errors: Number of responses without a judgement, by type of error.
+        first_error: Id and reason of the first of them, or None.
         truncated: Number of responses judged without the oldest turns.
         means: Mean aggregate of each side, over the judged responses.
+        outside_mass: Mean over their attributes, in [0, 1]; None where nothing is judged.
         accuracy: Share of pairs whose chosen side has the higher aggregate; ties count a half, and a pair with
             a failed side counts as wrong. Of several responses on a side, each chosen one meets each rejected
             one. None where there are no pairs.
@@ -68,8 +70,10 @@ class ScoringSummary:
     was_complete: bool
     records: int
     errors: Mapping[str, int]
+    first_error: str | None
     truncated: int
     means: Mapping[str, float]
+    outside_mass: float | None
     accuracy: float | None
 
     @property
@@ -85,14 +89,16 @@ class ScoringSummary:
         return 3 if self.errors else 0
 
     def render(self) -> str:
-        """The summary in at most seven lines."""
+        """The summary in at most nine lines."""
         errors = ", ".join(f"{name} {count}" for name, count in sorted(self.errors.items()))
         lines = [
             "already complete: nothing was left to judge" if self.was_complete else "",
             f"responses      {self.records}",
             f"errors         {sum(self.errors.values())}{f' ({errors})' if errors else ''}",
+            f"first error    {self.first_error}" if self.first_error else "",
             f"truncated      {self.truncated}",
             "".join(f"mean {side:<9} {mean:.4f}   " for side, mean in self.means.items()).rstrip(),
+            "" if self.outside_mass is None else f"outside mass   {self.outside_mass:.4f} (mean; given to no score)",
             ""
             if self.accuracy is None
             else f"pair accuracy  {self.accuracy:.4f} (ties count a half, errors as wrong)",
@@ -221,9 +227,10 @@ def _chunks(items: Iterator[ScoreItem], size: int, first: int | None = None) -> 
 
 def summarise(folder: ScoreFolder, was_complete: bool = False) -> ScoringSummary:
     """Read the summary of a scoring folder from its records."""
-    count, truncated, errors = 0, 0, Counter[str]()
+    count, truncated, errors, first_error = 0, 0, Counter[str](), None
     aggregates: defaultdict[str, list[float]] = defaultdict(list)
     credits: list[float] = []
+    masses: list[float] = []
     records = (record for _, record in read_jsonl(folder.scores))
     for _, group in groupby(records, key=lambda record: record["id"]):
         row = list(group)
@@ -232,7 +239,9 @@ def summarise(folder: ScoreFolder, was_complete: bool = False) -> ScoringSummary
             truncated += record["truncated"]
             if record["error"] is None:
                 aggregates[record["side"]].append(record["aggregate"])
+                masses.extend(attribute["outside_mass"] for attribute in record["attributes"].values())
             else:
+                first_error = first_error or f"{record['id']}: {record['error']}"
                 errors[record["error"].partition(":")[0]] += 1
         if row[0]["side"] in SIDES:
             credits.append(_credit(row))
@@ -241,8 +250,10 @@ def summarise(folder: ScoreFolder, was_complete: bool = False) -> ScoringSummary
         was_complete=was_complete,
         records=count,
         errors=errors,
+        first_error=first_error,
         truncated=truncated,
         means={side: fmean(values) for side, values in aggregates.items()},
+        outside_mass=fmean(masses) if masses else None,
         accuracy=fmean(credits) if credits else None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from statistics import fmean
 
 import pytest
 
@@ -73,6 +74,9 @@ def test_file_of_pairs(judges, pairs, tmp_path):
             assert sum(distribution["probabilities"]) == pytest.approx(1, abs=1e-9)
         assert record["error"] is None
         assert record["prompt_tokens"] > 50
+    masses = [found["outside_mass"] for record in records for found in record["attributes"].values()]
+    assert summary.outside_mass == pytest.approx(fmean(masses))
+    assert f"\noutside mass   {fmean(masses):.4f} (mean; given to no score)\n" in summary.render()
     manifest = read_json(out / "manifest.json")
     assert Rubric.from_dict(manifest["rubric"]) == RUBRIC
     assert manifest["input_sha256"] == sha256_file(pairs.path)
@@ -197,7 +201,10 @@ def test_nothing_but_errors(judges, responses, tmp_path):
     summary = score_file(lambda: judges(64), responses, tmp_path / "out", SETTINGS, batch_size=32)
     assert summary.all_failed
     assert summary.means == {}
-    assert summary.render().count("\n") == 3
+    assert summary.outside_mass is None
+    first = read_scores(tmp_path / "out")[0]
+    assert f"\nfirst error    {first['id']}: PromptTooLongError: " in summary.render()
+    assert summary.render().count("\n") == 4
 
 
 def test_items_with_a_reference_and_a_rubric_of_their_own(judges):
@@ -248,6 +255,7 @@ def test_summary_counts_ties_and_errors(tmp_path):
     assert summary.render().splitlines() == [
         "responses      12",
         "errors         1 (PromptTooLongError 1)",
+        "first error    failed: PromptTooLongError: 9 tokens",
         "truncated      2",
         "mean chosen    0.5000   mean rejected  0.4167",
         "pair accuracy  0.4250 (ties count a half, errors as wrong)",
