@@ -260,11 +260,18 @@ def score_in_turn(
 ) -> list[ScoringSummary]:
     """Score a file with several judges, one after another, as `score_with_options` does with one.
 
-    Each has a process of its own, which leaves nothing of it in memory when the next one comes.
+    Each has a process of its own, which leaves nothing of it in memory when the next one comes. Before the first
+    scores, all are seen to exist and to have a rubric.
 
     Raises:
         JudgeError: If a process dies. Otherwise as `score_with_options`.
     """
+    from rmkit.judge import find_rubric  # noqa: PLC0415 (heavy: --help does without)
+
+    rubric = load_rubric(options.rubric) if options.rubric else None
+    for judge in judges:
+        identify_judge(judge)
+        find_rubric(judge, rubric)
     summaries = []
     for judge, output in zip(judges, outputs, strict=True):
         one = argparse.Namespace(**{**vars(options), "judge": judge})

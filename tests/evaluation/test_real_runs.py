@@ -83,3 +83,15 @@ def test_a_judge_is_scored_and_compared_with_other_scores(reports, repo):
     (comparison,) = json.loads((reports / "again/results.json").read_text("utf-8"))["comparisons"]
     assert (comparison["first"], comparison["second"]) == ("judge (again)", "judge (other)")
     assert comparison["all_pairs"]["difference"] == {"ties_half": 0.0, "ties_zero": 0.0}
+
+
+def test_no_judge_scores_where_another_one_lacks_a_rubric(reports, repo):
+    plain = shutil.copytree(reports / "judge", reports / "plain")
+    (plain / "judge_config.json").unlink()
+    judges = ["--judge", reports / "judge", "--judge", plain, "--engine", "transformers"]
+    options = ["--benchmark", "pairs", *judges, "--input", reports / "judge_bench", "--output", reports / "two"]
+    command = [sys.executable, "evaluate/run_benchmark.py", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repo, timeout=600)
+    assert done.returncode == 1
+    assert "plain has no judge_config.json" in done.stderr
+    assert not (reports / "two/judges").exists()
