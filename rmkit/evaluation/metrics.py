@@ -23,6 +23,8 @@ from rmkit.scoring.items import SIDES
 TIE_CREDITS = {"ties_half": 0.5, "ties_zero": 0.0}
 """What a tie counts, per convention. `ties_half` stands first in reports."""
 
+_MOST_OUTSIDE = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -162,6 +164,23 @@ def reliability(outcomes: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
     confidences = np.maximum(probabilities, 1 - probabilities)
     right = np.where(np.isclose(probabilities, 0.5, rtol=0, atol=1e-12), 0.5, probabilities > 0.5)
     return bin_reliability(confidences, right, lowest=0.5, bins=bins).to_dict()
+
+
+def describe_outside_mass(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A note where a judge gives most of its probability to what is no score, as a model used zero-shot may.
+
+    Args:
+        figures: For each attribute, `outside_mass`: the mean probability outside the scale, or None.
+    """
+    masses = {name: found["outside_mass"] for name, found in figures.items() if found["outside_mass"] is not None}
+    high = {name: mass for name, mass in masses.items() if mass > _MOST_OUTSIDE}
+    if not high:
+        return []
+    return [
+        "The judge gives most of its probability to what is no score, so its scores say little: "
+        + ", ".join(f"{name} {mass:.1%}" for name, mass in high.items())
+        + " outside the scale."
+    ]
 
 
 def attribute_figures(scoring: Scoring) -> dict[str, dict[str, Any]]:

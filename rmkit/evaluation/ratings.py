@@ -16,6 +16,7 @@ from rmkit.evaluation.disagreements import worst_ratings
 from rmkit.evaluation.entropy import compare_entropies
 from rmkit.evaluation.intervals import LEVEL, QUANTILES, mean_interval
 from rmkit.evaluation.length_bias import fit_slope
+from rmkit.evaluation.metrics import describe_outside_mass
 from rmkit.evaluation.provenance import describe_provenance
 from rmkit.evaluation.rated import RatedScoring
 from rmkit.schema import Judgment, RatedResponse
@@ -74,13 +75,15 @@ def evaluate_ratings(scoring: RatedScoring, seed: int = 0, resamples: int = 2000
     notes = [*scoring.notes]
     if counts["errors"]:
         notes.append(f"{counts['errors']} of {counts['n']} responses have no judgement and are in no figure.")
+    attributes = {column.name: _describe_column(column, seed, resamples) for column in columns}
+    notes += describe_outside_mass(attributes)
     return {
         "benchmark": "ratings",
         "title": "Human ratings",
         "formula": "",
         "notes": notes,
         "responses": counts,
-        "attributes": {column.name: _describe_column(column, seed, resamples) for column in columns},
+        "attributes": attributes,
         "length_slope": _fit_length(scoring),
         "correlations": correlate_attributes(keys, np.array(judged).reshape(-1, len(keys))),
         "human_correlations": correlate_attributes(keys, np.array(rated).reshape(-1, len(keys))),

@@ -20,6 +20,7 @@ from rmkit.evaluation.metrics import (
     attribute_figures,
     count_outcomes,
     credit_rows,
+    describe_outside_mass,
     margin_histogram,
     reliability,
 )
@@ -117,6 +118,8 @@ def _evaluate(
     notes = [*scoring.notes, *rules.check_subsets(records)]
     rows = {name: rules.rules.get(name, credit_rows)(group, STORED) for name, group in groups.items()}
     notes += _describe_left_out(groups, rows) + _describe_errors(count_outcomes(outcomes))
+    attributes = attribute_figures(scoring)
+    notes += describe_outside_mass(attributes)
     subsets = {name: subset_figures(group, rules, name) for name, group in groups.items()}
     resampled = resample_accuracies(rows, resamples, seed)
     results: dict[str, Any] = {
@@ -150,7 +153,7 @@ def _evaluate(
                 outcomes, all_rows, everything, resample_accuracies({"": all_rows}, resamples, seed)[""]
             ),
         },
-        "attributes": attribute_figures(scoring),
+        "attributes": attributes,
         "margins": margin_histogram(outcomes),
         "reliability": reliability(outcomes),
         "length_bias": measure_length_bias(scoring, groups, seed, resamples),

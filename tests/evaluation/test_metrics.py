@@ -12,6 +12,8 @@ from rmkit.errors import DataError
 from rmkit.evaluation.intervals import percentile_intervals, resample_accuracies, wilson_intervals
 from rmkit.evaluation.metrics import Counts, reliability, weighted_mean
 from rmkit.evaluation.outcomes import Contest, Outcome, compare_pairs
+from rmkit.evaluation.rated import read_rated
+from rmkit.evaluation.ratings import evaluate_ratings
 from rmkit.evaluation.records import Scoring, read_scoring
 from rmkit.evaluation.results import evaluate
 from rmkit.jsonl import read_jsonl, write_jsonl
@@ -191,3 +193,19 @@ def test_agreement_with_true_scores(write_scoring, tmp_path):
     assert figures["spearman"] == pytest.approx(np.corrcoef([5, 4, 3, 2, 1], [4, 4, 4, 1.5, 1.5])[0, 1])
     assert figures["chosen_mean"] == pytest.approx(16.5 / 4)
     assert figures["rejected_mean"] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("mass", "noted"), [(0.4, False), (0.9971, True)])
+def test_most_of_the_mass_outside_the_scale_is_noted(write_scoring, write_rated, tmp_path, mass, noted):
+    folder = write_scoring(tmp_path / "pairs", [("1", "t", 4, 2)])
+    rated, rows = write_rated(tmp_path / "rated", [("1", 4, 4.0)])
+    for scores, written in ((folder, 0.0), (rated, 0.01)):
+        text = (scores / "scores.jsonl").read_text("utf-8")
+        (scores / "scores.jsonl").write_text(text.replace(f'"outside_mass": {written}', f'"outside_mass": {mass}'))
+    for results, name in (
+        (evaluate(read_scoring(folder), "pairs", resamples=5), "quality"),
+        (evaluate_ratings(read_rated(rated, rows), resamples=5), "truth"),
+    ):
+        assert results["attributes"][name]["outside_mass"] == pytest.approx(mass)
+        expected = f"to what is no score, so its scores say little: {name} 99.7% outside the scale."
+        assert [note.endswith(expected) for note in results["notes"]] == [True] * noted

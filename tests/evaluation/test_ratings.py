@@ -39,6 +39,7 @@ def test_figures_by_hand(evaluate):
         1 - (1 + 4) / 5 / ((np.var([4, 3, 1, 4, 2]) + np.var([5, 3, 1, 4, 4])) + 0.36)
     )
     assert truth["outside_mass"] == pytest.approx(0.01)
+    assert not any("outside the scale" in note for note in results["notes"])
     for name in ("mae", "qwk", "spearman"):
         low, high = truth["intervals"][name]
         assert low <= truth[name] <= high
