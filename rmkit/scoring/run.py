@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from rmkit.scoring.items import SIDES, ItemKey, ScoreInput, ScoreItem
 
 if TYPE_CHECKING:
     from rmkit.judge import Judge  # heavy, and a finished scoring is read without it
+
+_LOG_SECONDS = 60.0
 
 
 @runtime_checkable
@@ -157,8 +160,7 @@ def score_file(
         folder.manifest.unlink(missing_ok=True)
         if source.kind == "pairs":
             folder.write_pairs(pair.to_dict() for pair, _ in source.pairs())
-        bar = tqdm(total=total, initial=done - len(failed), desc="judging", unit="response", disable=None)
-        with bar:
+        with _progress(total, done - len(failed)) as bar:
             retried: dict[ItemKey, dict[str, Any]] = {}
             waiting = iter(failed)
             for records in _judge_chunks(judge, _chunks(iter(failed), batch_size), calibration):
@@ -184,6 +186,20 @@ def score_file(
             }
         )
         return summary
+
+
+def _progress(total: int, initial: int) -> tqdm[Any]:
+    """A bar on a terminal; elsewhere, as in the log of a batch job, its state once in a while."""
+    seconds = 0.1 if sys.stderr is None or sys.stderr.isatty() else _LOG_SECONDS
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc="judging",
+        unit="response",
+        mininterval=seconds,
+        delay=seconds,
+        disable=sys.stderr is None,
+    )
 
 
 def _judge_chunks(

@@ -88,6 +88,14 @@ def test_file_of_pairs(judges, pairs, tmp_path):
         assert record["aggregate"] == pytest.approx(judgment.aggregate, abs=1e-5)
 
 
+def test_a_log_gets_the_progress_of_a_run_that_takes_long(judges, pairs, tmp_path, monkeypatch, capsys):
+    score_file(judges, pairs, tmp_path / "short", SETTINGS, batch_size=4)
+    assert "judging" not in capsys.readouterr().err
+    monkeypatch.setattr("rmkit.scoring.run._LOG_SECONDS", 0.001)
+    score_file(judges, pairs, tmp_path / "long", SETTINGS, batch_size=4)
+    assert "| 8/25 [" in capsys.readouterr().err
+
+
 def test_goes_on_after_any_cut_with_the_same_batches(judges, pairs, tmp_path):
     whole = tmp_path / "whole"
     score_file(judges, pairs, whole, SETTINGS, batch_size=4)
