@@ -39,7 +39,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--address",
         metavar="ADDRESS",
-        help="the cluster: HOST:PORT, or local for one on this machine alone (default: the one that `ray start` made)",
+        help="the cluster: HOST:PORT, or local for one on this machine alone (default: the one that `ray start` made, "
+        "or else local)",
     )
     add_scoring_options(parser)
     return parser.parse_args(argv)
