@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import re
-
-from jinja2 import Environment, StrictUndefined
+from functools import partial
 
 from rmkit.evaluation.layout import Report, Table
+from rmkit.page import make_environment, shade_correlation
 
 _LONG_NOTE = 200  # characters; a longer note would push the table off a phone's screen
-_CORRELATION = re.compile(r"-?[01]\.[0-9]{2}")
-
-
-def _shade(cell: str) -> str:
-    """The background of a correlation's cell: blue above 0, orange below, the stronger the farther."""
-    if not _CORRELATION.fullmatch(cell):
-        return ""
-    value = float(cell)
-    return f"background: rgb({'51 101 138' if value > 0 else '199 125 11'} / {round(45 * abs(value))}%)"
 
 
 def _place(value: float, axis: tuple[float, float]) -> str:
@@ -126,9 +117,10 @@ footer p { margin: 0.2rem 0; max-width: none; overflow-wrap: anywhere; }
   td.drawn { padding-right: 0.6rem; } td.drawn svg { width: 4rem; } .s0, .s1, .s2, .s3 { print-color-adjust: exact; } }
 """
 
-# Text from data is escaped by autoescape; only the style and the plots, which hold none, are marked safe.
-_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters |= {"shade": _shade, "place": _place, "fold": _fold, "bind": _bind, "name_width": _name_width}
+# Text from data is escaped; only the style and the plots, which hold none, are marked safe.
+_ENVIRONMENT = make_environment(
+    shade=partial(shade_correlation, deepest=45), place=_place, fold=_fold, bind=_bind, name_width=_name_width
+)
 _PAGE = _ENVIRONMENT.from_string("""\
 <!DOCTYPE html>
 <html lang="en">

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
 
 from rmkit import __version__
 from rmkit.errors import DataError
@@ -15,22 +13,10 @@ from rmkit.inspection import plots, score_tables, tables
 from rmkit.inspection.columns import PairColumns, RatedColumns
 from rmkit.inspection.folder import Inspection
 from rmkit.inspection.tables import Table
+from rmkit.page import make_environment, shade_correlation
 
-_FIGURE = re.compile(r"-?[01]\.[0-9]{2}")
-
-
-def _shade(cell: str) -> str:
-    """The background of a correlation's cell: blue above 0, orange below, the stronger the farther."""
-    if not _FIGURE.fullmatch(cell):
-        return ""
-    value = float(cell)
-    return f"background: rgb({'51 101 138' if value > 0 else '199 125 11'} / {round(60 * abs(value))}%)"
-
-
-# Text from data is escaped by autoescape; only the plots, which hold none, are marked safe.
-_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-_ENVIRONMENT.filters["shade"] = _shade
-_PAGE = _ENVIRONMENT.from_string("""\
+# Text from data is escaped; only the plots, which hold none, are marked safe.
+_PAGE = make_environment(shade=partial(shade_correlation, deepest=60)).from_string("""\
 <!DOCTYPE html>
 <html lang="en">
 <head>
