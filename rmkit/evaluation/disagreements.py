@@ -65,12 +65,11 @@ def _aggregate(scoring: Scoring, key: tuple[str, str, int]) -> float:
     return aggregate
 
 
-def worst_ratings(scoring: RatedScoring, most: int = MOST) -> list[dict[str, Any]]:
-    """The responses whose judged scores are furthest from the ratings, the worst first.
+def worst_ratings(scoring: RatedScoring) -> list[dict[str, Any]]:
+    """The `MOST` responses whose judged scores are furthest from the ratings, the worst first.
 
     Args:
         scoring: Rated responses with their judgements.
-        most: How many to list.
 
     Returns:
         For each: `id`, `difference` (aggregate of the judge's expected scores minus that of the ratings, over the
@@ -90,7 +89,7 @@ def worst_ratings(scoring: RatedScoring, most: int = MOST) -> list[dict[str, Any
             "response": describe_response(row.response, judgment),
             "ratings": {key: row.scores[key] for key in row.scores if key in judgment.attributes},
         }
-        for _, _, difference, row, judgment in sorted(found, key=lambda item: item[:2])[:most]
+        for _, _, difference, row, judgment in sorted(found, key=lambda item: item[:2])[:MOST]
     ]
 
 

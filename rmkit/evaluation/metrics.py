@@ -131,17 +131,17 @@ def mean_probability(outcomes: Sequence[Outcome]) -> float | None:
     return float(np.mean(probabilities)) if probabilities else None
 
 
-def margin_histogram(outcomes: Sequence[Outcome], bins: int = 40) -> dict[str, Any]:
+def margin_histogram(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """How far apart the aggregates are, chosen minus rejected, over the judged pairs.
 
     Returns:
-        `mean` and `median` (None without judged pairs), and `edges` (bins + 1, 0 in the middle) with `counts`.
+        `mean` and `median` (None without judged pairs), and `edges` of 40 bins (0 in the middle) with `counts`.
     """
     margins = np.array([o.margin for o in outcomes if o.margin is not None])
     if not len(margins):
         return {"mean": None, "median": None, "edges": [], "counts": []}
     reach = float(np.abs(margins).max()) or 1.0
-    counts, edges = np.histogram(margins, bins=bins, range=(-reach, reach))
+    counts, edges = np.histogram(margins, bins=40, range=(-reach, reach))
     return {
         "mean": float(margins.mean()),
         "median": float(np.median(margins)),
@@ -150,7 +150,7 @@ def margin_histogram(outcomes: Sequence[Outcome], bins: int = 40) -> dict[str, A
     }
 
 
-def reliability(outcomes: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
+def reliability(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Whether the judge's confidence in a pair is earned, over the judged pairs.
 
     The confidence is max(P, 1 - P), P = P(chosen > rejected), between 0.5 and 1: how sure the judge is of the
@@ -163,7 +163,7 @@ def reliability(outcomes: Sequence[Outcome], bins: int = 10) -> dict[str, Any]:
     probabilities = np.array([o.probability for o in outcomes if o.probability is not None])
     confidences = np.maximum(probabilities, 1 - probabilities)
     right = np.where(np.isclose(probabilities, 0.5, rtol=0, atol=1e-12), 0.5, probabilities > 0.5)
-    return bin_reliability(confidences, right, lowest=0.5, bins=bins).to_dict()
+    return bin_reliability(confidences, right, lowest=0.5).to_dict()
 
 
 def describe_outside_mass(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -26,6 +26,7 @@ MOST_RESAMPLES = 500
 """Resamples of kappa and rank correlation, which take far longer than means."""
 
 _BINS = 10
+_ERROR_EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +279,10 @@ def _count(scoring: RatedScoring) -> dict[str, Any]:
     }
 
 
-def _list_errors(scoring: RatedScoring, most: int = 10) -> list[dict[str, str]]:
+def _list_errors(scoring: RatedScoring) -> list[dict[str, str]]:
     found = []
     for row in scoring.rows:
         judgment = scoring.judgments.get(row.id)
         if judgment is None or judgment.error is not None:
             found.append({"id": row.id, "error": "not scored" if judgment is None else str(judgment.error)})
-    return found[:most]
+    return found[:_ERROR_EXAMPLES]

@@ -320,19 +320,6 @@ def move_row(row: RatedResponse, source: Rubric, target: Rubric) -> RatedRespons
     return dataclasses.replace(row, scores=target.complete(scores))
 
 
-def limit_rows(outcomes: Iterable[Outcome], max_rows: int) -> Iterator[Outcome]:
-    """The first outcomes that give at most so many rows; a record's rows stay together, and no more is read."""
-    room = max_rows
-    for outcome in outcomes:
-        if not isinstance(outcome, Refusal):
-            room -= len(outcome)
-        if room < 0:
-            return
-        yield outcome
-        if room == 0:
-            return
-
-
 def is_validation(conversation: Conversation, seed: int, fraction: float) -> bool:
     """Whether a conversation belongs to the validation rows.
 

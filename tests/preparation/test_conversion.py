@@ -20,7 +20,6 @@ from rmkit.preparation.conversion import (
     Refusal,
     convert_records,
     is_validation,
-    limit_rows,
     move_row,
     needs_rubric,
     rescale,
@@ -238,22 +237,6 @@ def test_rows_move_between_rubrics() -> None:
     assert moved.scores == {"overall": 13, **RATINGS}
     with pytest.raises(RubricError, match=r"row helpsteer/000000a is rated on helpfulness"):
         move_row(row, RUBRIC, Rubric("mine", (Attribute("humour", "Humour"),)))
-
-
-def test_a_limit_counts_rows_and_reads_no_further() -> None:
-    row = row_of(convert(GOOD)[0])
-    refusal = convert({})[0]
-    pulled = []
-
-    def outcomes() -> Iterator[Outcome]:
-        for number, outcome in enumerate([(row,), refusal, (row, row), refusal, (row,), (row,)]):
-            pulled.append(number)
-            yield outcome
-
-    assert list(limit_rows(outcomes(), 3)) == [(row,), refusal, (row, row)]
-    assert pulled == [0, 1, 2]
-    assert list(limit_rows(outcomes(), 2)) == [(row,), refusal]  # the next record has two rows, and one fits
-    assert len(list(limit_rows(outcomes(), 99))) == 6
 
 
 def conversations(count: int) -> list[tuple[Message, ...]]:
