@@ -1,7 +1,8 @@
-"""The command line: what a script prints, whatever reads it, and how it ends."""
+"""The command line: what a script takes and prints, whatever reads it, and how it ends."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
@@ -52,3 +53,11 @@ def write_out(text: str) -> None:
         stream.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python would complain when it ends
+
+
+def positive(text: str) -> int:
+    """A number of at least 1, for `type` of an argument of argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value

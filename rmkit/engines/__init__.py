@@ -11,6 +11,9 @@ import numpy as np
 ENGINES = ("transformers", "vllm", "http")
 """Names of the engines that a judge can be loaded with."""
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Names of the dtypes that a model can be loaded in; `auto` lets model and machine choose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

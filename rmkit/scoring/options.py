@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import hf_hub_download
 
 from rmkit.calibration import Calibration
-from rmkit.console import write_out
-from rmkit.engines import ENGINES
+from rmkit.console import positive, write_out
+from rmkit.engines import DTYPES, ENGINES
 from rmkit.errors import JudgeError
 from rmkit.judge_config import MODES
 from rmkit.manifest import sha256_file
@@ -83,7 +83,7 @@ def add_scoring_options(
         ),
         group.add_argument(
             "--dtype",
-            choices=("auto", "float32", "bfloat16", "float16"),
+            choices=DTYPES,
             default="auto",
             help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto); not for http",
         ),
@@ -92,13 +92,13 @@ def add_scoring_options(
         ),
         group.add_argument(
             "--tensor-parallel-size",
-            type=_positive,
+            type=positive,
             metavar="N",
             help="only for vllm: GPUs per copy of the model (default: 1)",
         ),
         group.add_argument(
             "--data-parallel-size",
-            type=_positive,
+            type=positive,
             metavar="N",
             help="only 1 here: for N copies of the model use evaluate/score_ray.py, or a server and --engine http",
         ),
@@ -112,12 +112,12 @@ def add_scoring_options(
         ),
         group.add_argument(
             "--concurrency",
-            type=_positive,
+            type=positive,
             metavar="N",
             help="only for http: requests that wait for the server at a time (default: 32)",
         ),
         group.add_argument(
-            "--timeout", type=_positive, metavar="SECONDS", help="only for http: wait for one answer (default: 300)"
+            "--timeout", type=positive, metavar="SECONDS", help="only for http: wait for one answer (default: 300)"
         ),
         group.add_argument(
             "--retries",
@@ -132,7 +132,7 @@ def add_scoring_options(
             help="how attributes are read: behind the scores before, or each by itself. A judge brings its own; for a "
             "model used zero-shot (default: sequential)",
         ),
-        group.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows of the input"),
+        group.add_argument("--limit", type=positive, metavar="N", help="score only the first N rows of the input"),
         group.add_argument(
             "--truncate-turns",
             action="store_true",
@@ -152,7 +152,7 @@ def add_scoring_options(
         ),
         group.add_argument(
             "--batch-size",
-            type=_positive,
+            type=positive,
             metavar="N",
             help="responses handed to the engine, and then written, at a time "
             f"(default: {_BATCH_SIZES['cuda']} on a GPU, {_BATCH_SIZES['cpu']} on a CPU)",
@@ -360,10 +360,3 @@ def _device_type(device: str | None) -> str:
     import torch  # noqa: PLC0415 (heavy: --help does without)
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

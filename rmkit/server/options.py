@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from rmkit.console import positive
+from rmkit.engines import DTYPES
 from rmkit.judge_config import MODES
 from rmkit.rubric import ready_rubrics
 from rmkit.transport import API_KEY_VARIABLE
@@ -77,7 +79,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     engine.add_argument(
         "--dtype",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=DTYPES,
         default="auto",
         help="auto: the checkpoint's own on a GPU, float32 on a CPU (default: auto)",
     )
@@ -86,7 +88,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     engine.add_argument(
         "--tensor-parallel-size",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="only for vllm: GPUs that share the model (default: 1)",
     )
@@ -103,21 +105,21 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     server.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for any free one (default: 8000)")
     server.add_argument(
         "--max-queue",
-        type=_positive,
+        type=positive,
         default=2048,
         metavar="N",
         help="responses that may wait or be judged at a time; a request beyond that gets 429 (default: 2048)",
     )
     server.add_argument(
         "--max-items",
-        type=_positive,
+        type=positive,
         default=256,
         metavar="N",
         help="most responses in one request, else 413 (default: 256)",
     )
     server.add_argument(
         "--max-body-mib",
-        type=_positive,
+        type=positive,
         default=8,
         metavar="N",
         help="most MiB of one request's body, else 413 (default: 8)",
@@ -136,10 +138,3 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         if getattr(options, name) is not None and options.engine != engine_name:
             parser.error(f"--{name.replace('_', '-')} belongs to --engine {engine_name}; leave it out")
     return options
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

@@ -10,11 +10,10 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import is_flash_attn_2_available
 
+from rmkit.engines import DTYPES
 from rmkit.errors import DataError
 from rmkit.training.deepspeed_config import zero_stage
 from rmkit.training.settings import ModelArguments
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def check_mode(model: ModelArguments, args: TrainingArguments, deepspeed: Mapping[str, Any] | None) -> None:
