@@ -161,6 +161,33 @@ def save_tiny_judge(tiny: ModuleType) -> Callable[..., Path]:
     return tiny.save_judge
 
 
+@pytest.fixture(scope="session")
+def judge_folder(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_judge: Callable[..., Path]
+) -> Path:
+    """A judge of two attributes, for sequences of 512 tokens: what rewards come from."""
+    rubric = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
+    folder = tmp_path_factory.mktemp("judge")
+    return save_tiny_judge(folder, tiny_tokenizer("split_digits"), rubric, initializer_range=0.5, max_length=512)
+
+
+@pytest.fixture(scope="module")
+def judge(judge_folder: Path) -> Any:
+    """The judge of `judge_folder`, or of the fixture that stands in for it there, loaded."""
+    from rmkit.judge import Judge  # noqa: PLC0415 (heavy)
+
+    return Judge.load(judge_folder)
+
+
+@pytest.fixture(scope="session")
+def policy_folder(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_model: Callable[..., Path]
+) -> Path:
+    """A model that a policy is trained from."""
+    folder = tmp_path_factory.mktemp("policy")
+    return save_tiny_model(folder, tiny_tokenizer("byte_level"), seed=1, initializer_range=0.02)
+
+
 @pytest.fixture(
     scope="session",
     params=[

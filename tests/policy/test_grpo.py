@@ -18,28 +18,10 @@ from datasets import Dataset
 from rmkit.jsonl import write_jsonl
 from rmkit.judge import Judge
 from rmkit.rewards import JudgeReward
-from rmkit.rubric import Attribute, Rubric
 from rmkit.scores import centre
 
-RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
 LONG = "Sort these words: " + "word " * 400  # does not fit into the judge's 512 tokens
 REPO = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def judge_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_judge: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("judge")
-    return save_tiny_judge(folder, tiny_tokenizer("split_digits"), RUBRIC, initializer_range=0.5, max_length=512)
-
-
-@pytest.fixture(scope="module")
-def policy_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_model: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    return save_tiny_model(folder, tiny_tokenizer("byte_level"), seed=1, initializer_range=0.02)
 
 
 class Recorder(JudgeReward):
@@ -101,7 +83,7 @@ def test_three_steps_with_trl(
             assert whole is None and part is None
             continue
         kinds.add("judged")
-        assert whole == pytest.approx(centre(RUBRIC, judged.aggregate), abs=1e-5)
+        assert whole == pytest.approx(centre(judge.rubric, judged.aggregate), abs=1e-5)
         assert part == pytest.approx((judged.attributes["verbosity"].mean - 3) / 2, abs=1e-5)
     assert kinds == {"empty", "long", "judged"}
 
@@ -134,7 +116,7 @@ def run(script: str, *options: str | Path, **environment: str) -> subprocess.Com
     )
 
 
-def test_the_script(judge_folder: Path, policy_folder: Path, tmp_path: Path) -> None:
+def test_the_script(judge_folder: Path, judge: Judge, policy_folder: Path, tmp_path: Path) -> None:
     prompts, output = tmp_path / "prompts.jsonl", tmp_path / "policy"
     write_jsonl(prompts, [{"prompt": "Sort 3 1 2."}, {"prompt": "Count to two."}, {"prompt": ""}])
     sizes = ["--num_generations", "2", "--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "1"]
@@ -163,7 +145,7 @@ def test_the_script(judge_folder: Path, policy_folder: Path, tmp_path: Path) -> 
         if record["aggregate"] is None:
             assert math.isnan(reward)
         else:
-            assert reward == pytest.approx(centre(RUBRIC, record["aggregate"]), abs=1e-5)
+            assert reward == pytest.approx(centre(judge.rubric, record["aggregate"]), abs=1e-5)
 
 
 def test_the_script_says_what_is_wrong(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,10 @@ import yaml
 from rmkit.jsonl import write_jsonl
 from rmkit.judge import Judge
 from rmkit.policy.training import make_parser, read_arguments
-from rmkit.rubric import Attribute, Rubric
 
-RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPO / "train/configs/policy").glob("*.yaml"))
 KINDS = ("grpo", "rloo", "online_dpo")
-
-
-@pytest.fixture(scope="module")
-def judge_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_judge: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("judge")
-    return save_tiny_judge(folder, tiny_tokenizer("split_digits"), RUBRIC, initializer_range=0.5, max_length=512)
-
-
-@pytest.fixture(scope="module")
-def policy_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_model: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    return save_tiny_model(folder, tiny_tokenizer("byte_level"), seed=1, initializer_range=0.02)
 
 
 def run(command: list[Any], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -48,11 +48,6 @@ def judge_folder(
     )
 
 
-@pytest.fixture(scope="module")
-def judge(judge_folder: Path) -> Judge:
-    return Judge.load(judge_folder)
-
-
 class Log:
     """What a reward function logs, kept as TRL keeps it."""
 

@@ -21,25 +21,11 @@ from rmkit.judge import Judge
 from rmkit.rewards import AsyncJudgeReward, JudgeReward
 from rmkit.rubric import Attribute, Rubric
 
-RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
 FAULTS = ("garbage", "nan", "half", "gone", "busy", "late")  # of tests/faulty_server.py
 CALL: dict[str, Any] = {
     "prompts": ["Sort.", "Sort.", "Count.", "Count."],
     "completions": ["Fine.", "1, 2", "No.", "One, two."],
 }
-
-
-@pytest.fixture(scope="module")
-def judge_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_judge: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("judge")
-    return save_tiny_judge(folder, tiny_tokenizer("split_digits"), RUBRIC, initializer_range=0.5)
-
-
-@pytest.fixture(scope="module")
-def judge(judge_folder: Path) -> Judge:
-    return Judge.load(judge_folder)
 
 
 @pytest.fixture

@@ -17,31 +17,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from rmkit.errors import JudgeError
 from rmkit.judge import Judge
 from rmkit.rewards import AsyncJudgeReward, JudgeReward
-from rmkit.rubric import Attribute, Rubric
 from rmkit.scores import centre
-
-RUBRIC = Rubric("two", (Attribute("helpfulness", "Helpfulness", weight=2.0), Attribute("verbosity", "Verbosity")))
-
-
-@pytest.fixture(scope="module")
-def judge_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_judge: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("judge")
-    return save_tiny_judge(folder, tiny_tokenizer("split_digits"), RUBRIC, initializer_range=0.5, max_length=512)
-
-
-@pytest.fixture(scope="module")
-def judge(judge_folder: Path) -> Judge:
-    return Judge.load(judge_folder)
-
-
-@pytest.fixture(scope="module")
-def policy_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Callable[..., Any], save_tiny_model: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    return save_tiny_model(folder, tiny_tokenizer("byte_level"), seed=1, initializer_range=0.02)
 
 
 class Recorder(JudgeReward):
@@ -146,8 +122,8 @@ def test_three_steps_in_process_and_over_http(
             assert here[2] is None and there[2] is None
         else:
             kinds.add("judged")
-            assert here[2] == pytest.approx(centre(RUBRIC, judged.aggregate), abs=1e-5)
-            assert there[2] == pytest.approx(centre(RUBRIC, judged.aggregate), abs=1e-3)
+            assert here[2] == pytest.approx(centre(judge.rubric, judged.aggregate), abs=1e-5)
+            assert there[2] == pytest.approx(centre(judge.rubric, judged.aggregate), abs=1e-3)
     assert kinds == ({"judged"} if dpo else {"judged", "empty"})
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(steps) == 3 and all(math.isfinite(entry["grad_norm"]) for entry in steps)
@@ -236,7 +212,7 @@ def test_a_server_killed_and_started_again_in_the_middle(
     for step, (call, filled) in enumerate(zip(none.calls, mean.calls, strict=True), 1):
         if step in (1, 4):
             judged = judge.score([prompt for prompt, _, _ in call], [completion for _, completion, _ in call])
-            expected = [centre(RUBRIC, judgment.aggregate) for judgment in judged]
+            expected = [centre(judge.rubric, judgment.aggregate) for judgment in judged]
             assert [reward for _, _, reward in (*call, *filled)] == pytest.approx(2 * expected, abs=1e-3)
         else:
             assert [reward for _, _, reward in (*call, *filled)] == [None] * 8
@@ -290,4 +266,4 @@ def test_async_grpo_s_rollout_worker(
         if aggregate is None:
             assert math.isnan(reward)
         else:
-            assert reward == pytest.approx(centre(RUBRIC, aggregate), abs=1e-3)
+            assert reward == pytest.approx(centre(judge.rubric, aggregate), abs=1e-3)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from rmkit.judge import Judge
 from rmkit.rubric import Attribute, Rubric
 
 
@@ -19,11 +18,6 @@ def judge_folder(
     rubric = Rubric("two", (Attribute("helpfulness", "Helpfulness"), Attribute("verbosity", "Verbosity", weight=0.5)))
     folder = tmp_path_factory.mktemp("served") / "tiny_judge"
     return save_tiny_judge(folder, tiny_tokenizer("split_digits"), rubric, max_length=4096, initializer_range=0.3)
-
-
-@pytest.fixture(scope="session")
-def judge(judge_folder: Path) -> Judge:
-    return Judge.load(judge_folder)
 
 
 @pytest.fixture(scope="session")
