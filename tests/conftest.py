@@ -46,8 +46,35 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def finish_scoring() -> Callable[..., None]:
+    """`finish_scoring(folder, rubric, input, records, **more)`: writes the scores, and the manifest with `more`."""
+
+    def finish(folder: Path, rubric: Rubric, input: Path, records: list[dict[str, Any]], **more: Any) -> None:
+        write_jsonl(folder / "scores.jsonl", records)
+        manifest = {
+            "judge": "tiny",
+            "engine": "none",
+            "rubric": rubric.to_dict(),
+            "input": input.name,
+            "input_sha256": sha256_file(input),
+            "records": len(records),
+            **more,
+        }
+        write_json(folder / "manifest.json", manifest)
+
+    return finish
+
+
+def _spread(score: float, outside: float = 0.0) -> ScoreDistribution:
+    """A score from 1 to 5, put on the two scores around it."""
+    low = min(int(score), 4)
+    mass = {low: low + 1 - score, low + 1: score - low}
+    return ScoreDistribution((1, 2, 3, 4, 5), tuple(mass.get(v, 0.0) for v in range(1, 6)), outside)
+
+
 @pytest.fixture
-def write_scoring() -> Callable[..., Path]:
+def write_scoring(finish_scoring: Callable[..., None]) -> Callable[..., Path]:
     """Writes a finished scoring folder for rows of (id, subset, chosen, rejected).
 
     A side is an expected score from 1 to 5, put on the two scores around it, or None: a failed judgement.
@@ -57,9 +84,7 @@ def write_scoring() -> Callable[..., Path]:
     def judge(score: float | None) -> Judgment:
         if score is None:
             return Judgment({}, None, error="the prompt is too long")
-        low = min(int(score), 4)
-        mass = {low: low + 1 - score, low + 1: score - low}
-        distribution = ScoreDistribution((1, 2, 3, 4, 5), tuple(mass.get(v, 0.0) for v in range(1, 6)))
+        distribution = _spread(score)
         return Judgment({"quality": distribution}, aggregate(rubric, {"quality": distribution}), prompt_tokens=9)
 
     def write(
@@ -74,25 +99,15 @@ def write_scoring() -> Callable[..., Path]:
                 records.append({"id": row_id, "side": side, "index": 0, **judge(score).to_dict()})
         folder.mkdir(parents=True, exist_ok=True)
         write_jsonl(folder / "pairs.jsonl", (pair.to_dict() for pair in pairs))
-        write_jsonl(folder / "scores.jsonl", records)
-        manifest = {
-            "judge": "tiny",
-            "engine": "none",
-            "rubric": rubric.to_dict(),
-            "input": "pairs.jsonl",
-            "input_sha256": sha256_file(folder / "pairs.jsonl"),
-            "records": len(records),
-            "errors": sum(record["error"] is not None for record in records),
-            "truncated": 0,
-        }
-        write_json(folder / "manifest.json", manifest)
+        errors = sum(record["error"] is not None for record in records)
+        finish_scoring(folder, rubric, folder / "pairs.jsonl", records, errors=errors, truncated=0)
         return folder
 
     return write
 
 
 @pytest.fixture
-def write_rated() -> Callable[..., tuple[Path, Path]]:
+def write_rated(finish_scoring: Callable[..., None]) -> Callable[..., tuple[Path, Path]]:
     """Writes rated rows and the scoring folder of them: returns the folder and the file of rows.
 
     A row is (id, rating of truth, expected score of truth[, fields of the row]); a rating or score of None is not
@@ -103,11 +118,8 @@ def write_rated() -> Callable[..., tuple[Path, Path]]:
     def judge(score: float | None) -> Judgment:
         if score is None:
             return Judgment({}, None, error="the prompt is too long")
-        low = min(int(score), 4)
-        mass = {low: low + 1 - score, low + 1: score - low}
-        truth = ScoreDistribution((1, 2, 3, 4, 5), tuple(mass.get(v, 0.0) for v in range(1, 6)), 0.01)
         tone = ScoreDistribution((1, 2, 3, 4, 5), (0.2,) * 5)
-        return Judgment({"truth": truth, "tone": tone}, (score - 1) / 4, prompt_tokens=9)
+        return Judgment({"truth": _spread(score, outside=0.01), "tone": tone}, (score - 1) / 4, prompt_tokens=9)
 
     def write(folder: Path, rows: Iterable[tuple[Any, ...]]) -> tuple[Path, Path]:
         data, records = [], []
@@ -118,17 +130,7 @@ def write_rated() -> Callable[..., tuple[Path, Path]]:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "rows.jsonl"
         write_jsonl(file, data)
-        write_jsonl(folder / "scores.jsonl", records)
-        manifest = {
-            "judge": "tiny",
-            "judge_sha256": "abc",
-            "engine": "none",
-            "rubric": rubric.to_dict(),
-            "input": file.name,
-            "input_sha256": sha256_file(file),
-            "records": len(records),
-        }
-        write_json(folder / "manifest.json", manifest)
+        finish_scoring(folder, rubric, file, records, judge_sha256="abc")
         return folder, file
 
     return write

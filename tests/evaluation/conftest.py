@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from rmkit.jsonl import write_jsonl
-from rmkit.manifest import sha256_file, write_json
 from rmkit.rubric import Attribute, Rubric
 from rmkit.schema import Judgment, Message, PreferencePair
 from rmkit.scores import ScoreDistribution
 
 
 @pytest.fixture
-def write_lists() -> Callable[..., Path]:
+def write_lists(finish_scoring: Callable[..., None]) -> Callable[..., Path]:
     """Writes a finished scoring folder for rows of (id, subset, chosen scores, rejected scores[, metadata]).
 
     A score stands as it is in the record's aggregate, and None is a failed judgement. The distributions are all
@@ -44,16 +43,7 @@ def write_lists() -> Callable[..., Path]:
                 ]
         folder.mkdir(parents=True, exist_ok=True)
         write_jsonl(folder / "pairs.jsonl", pairs)
-        write_jsonl(folder / "scores.jsonl", records)
-        manifest = {
-            "judge": "tiny",
-            "engine": "none",
-            "rubric": rubric.to_dict(),
-            "input": "pairs.jsonl",
-            "input_sha256": sha256_file(folder / "pairs.jsonl"),
-            "records": len(records),
-        }
-        write_json(folder / "manifest.json", manifest)
+        finish_scoring(folder, rubric, folder / "pairs.jsonl", records)
         return folder
 
     return write
