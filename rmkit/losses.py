@@ -178,6 +178,16 @@ class LossSettings:
         """Whether there is anything but cross entropy."""
         return self.loss != "ce" or self.preference_loss is not None
 
+    @property
+    def compares(self) -> bool:
+        """Whether responses to one conversation are compared, all of them or those that a preference compared."""
+        return self.loss in PAIRWISE_LOSSES or self.preference_loss is not None
+
+    @property
+    def contrasted(self) -> int:
+        """How many near numbers examples must bring: `neighbours` for a loss over whole numbers, else 0."""
+        return self.neighbours if self.loss in SCORE_LOSSES and SCORE_LOSSES[self.loss].sequences else 0
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreInputs:

@@ -73,7 +73,6 @@ class JudgeCollator:
         self.settings = settings
         self.packing = packing
         self._loss = SCORE_LOSSES.get(settings.loss, SCORE_LOSSES["ce_vocab"])  # `ce` asks for nothing either
-        self._compares = self._loss.pairwise or settings.preference_loss is not None
         self._known: dict[tuple[int, Choice, tuple[int, ...], bool], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, batch: Sequence[Example | tuple[Example, ...]]) -> dict[str, Any]:
@@ -82,15 +81,7 @@ class JudgeCollator:
         Raises:
             ValueError: If a pairwise loss gets single examples, which have nothing to be compared with.
         """
-        alone = [item for item in batch if isinstance(item, Example)]
-        if any(self._loss.pairwise or (self._compares and example.derived) for example in alone):
-            name, how = self.settings.loss, ""
-            if self.settings.preference_loss is not None:
-                name, how = self.settings.preference_loss, ", derived_only=True"
-            raise ValueError(
-                f"loss {name!r} compares the responses to one conversation, and single examples may part them; hand "
-                f"GroupedExamples(examples{how}) to the data loader in place of examples"
-            )
+        self._refuse_parted([item for item in batch if isinstance(item, Example)])
         grouped = [item if isinstance(item, tuple) else (item,) for item in batch]
         examples = [example for group in grouped for example in group]
         rows = [Row(e.prompt_ids, e.completion_ids, 0, n) for n, group in enumerate(grouped) for e in group]
@@ -133,7 +124,7 @@ class JudgeCollator:
         if self._loss.sequences:
             tensors |= self._sequence_tensors(places, examples, width)
             tensors["score_weights"] *= (tensors["sequence_distances"] == 0).any(-1) | is_ordered
-        if self._compares:
+        if self.settings.compares:
             found = find_rivals([(examples[place.example], place.position) for place in places])
             tensors["score_rivals"] = torch.tensor(found, dtype=torch.long)
             if self._loss.pairwise:
@@ -143,9 +134,19 @@ class JudgeCollator:
                 tensors["score_ordered"] = is_ordered
         return tensors | {"ids": [example.id for example in examples]}
 
+    def _refuse_parted(self, alone: Sequence[Example]) -> None:
+        if any(self._loss.pairwise or (self.settings.compares and example.derived) for example in alone):
+            name, how = self.settings.loss, ""
+            if self.settings.preference_loss is not None:
+                name, how = self.settings.preference_loss, ", derived_only=True"
+            raise ValueError(
+                f"loss {name!r} compares the responses to one conversation, and single examples may part them; hand "
+                f"GroupedExamples(examples{how}) to the data loader in place of examples"
+            )
+
     def _is_ordered(self, place: _Place, examples: Sequence[Example]) -> bool:
         """Whether a score stands for its order alone: it was derived from a preference, and a loss compares it."""
-        return self._compares and place.position.key in examples[place.example].derived
+        return self.settings.compares and place.position.key in examples[place.example].derived
 
     def _label_weight(self, place: _Place, examples: Sequence[Example]) -> float:
         """What the cross entropy of a score's token counts for."""

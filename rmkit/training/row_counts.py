@@ -9,7 +9,6 @@ from typing import Any
 
 from rmkit.errors import DataError, RubricError
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.losses import SCORE_LOSSES
 from rmkit.prefix_tree import PrefixTree
 from rmkit.prompt_tokens import PromptTooLongError
 from rmkit.rubric import Rubric
@@ -89,8 +88,7 @@ def encode_rows(
         rows, fill = part_rows(rows, rubric), False
     if tokenizer is not None:
         encoder = JudgeEncoder(tokenizer, rubric)
-        loss = settings.loss.settings()
-        neighbours = loss.neighbours if loss.loss in SCORE_LOSSES and SCORE_LOSSES[loss.loss].sequences else 0
+        neighbours = settings.loss.settings().contrasted
         dataset = ExampleDataset(encoder, rows, max_length, truncate, "encode train", neighbours, fill)
         return CountedRows(dataset.examples, dataset.skipped["too_long"], encoder, dataset)
     estimate = CharacterEncoder(rubric)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import distributed, nn
@@ -17,9 +18,8 @@ from rmkit.engines import Engine
 from rmkit.engines.transformers import TransformersEngine
 from rmkit.errors import DataError, JudgeError
 from rmkit.judge import Judge
-from rmkit.judge_config import FILE_NAME
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.losses import PAIRWISE_LOSSES, SCORE_LOSSES, LossSettings
+from rmkit.losses import LossSettings
 from rmkit.manifest import sha256_file
 from rmkit.preparation.folder import MANIFEST_FILE, read_manifest
 from rmkit.preparation.row_rendering import ROW_NAMES
@@ -28,7 +28,6 @@ from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.adapters import add_adapters
 from rmkit.training.batches import ConversationOrder, TokenBatches
-from rmkit.training.checkpoints import agree_on_checkpoint
 from rmkit.training.collation import JudgeCollator
 from rmkit.training.context import check_attention, keep_within_context, read_config
 from rmkit.training.deepspeed_config import read_deepspeed_config
@@ -48,7 +47,7 @@ from rmkit.training.hub import open_repo, push_judge
 from rmkit.training.model_card import write_card
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.reporting import end_reports, place_events
-from rmkit.training.run_record import check_settings, check_unused, check_writable, write_run, write_settings
+from rmkit.training.run_record import take_up, write_run, write_settings
 from rmkit.training.settings import DataArguments, JudgeTrainingArguments, ModelArguments, TrainingSettings
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, Validation, unwrap
@@ -97,14 +96,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
         "world_size": args.world_size,
     }
     check_mode(settings.model, args, record["deepspeed_config"])
-    is_complete = (folder / FILE_NAME).exists()
-    checkpoint = None if is_complete else agree_on_checkpoint(folder)
-    if not is_complete:
-        check_writable(folder)
-    if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
-        check_settings(folder, record)
-    else:
-        check_unused(folder)
+    is_complete, checkpoint = take_up(folder, record)
     if is_complete:
         return {"complete": str(folder), "pushed": _push(folder, open_repo(args), args)}
     tokenizer = _load_tokenizer(settings.model)
@@ -113,20 +105,9 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     keep_within_context(settings.data, config)
     encoder = JudgeEncoder(tokenizer, rubric)
     rows = {name: read_rated(data_folder, name) for name in ("train", "validation")}
-    max_length, truncate = settings.data.max_length, settings.data.truncate_turns
-    apart = settings.data.mode == "independent"
-    fill = settings.data.fill_unrated and not apart
+    max_length = settings.data.max_length
     loss = settings.loss.settings()
-    score_loss = SCORE_LOSSES.get(loss.loss)
-    neighbours = loss.neighbours if score_loss is not None and score_loss.sequences else 0
-    datasets = {
-        name: ExampleDataset(encoder, part, max_length, truncate, f"encode {name}", neighbours, fill) if part else None
-        for name, part in ((name, part_rows(part, rubric) if apart else part) for name, part in rows.items())
-    }
-    if datasets["train"] is None:
-        raise DataError(f"{data_folder} has no training rows")
-    if neighbours and not any(example.contrasts for example in datasets["train"].examples):
-        raise DataError(f"loss {loss.loss!r} compares numbers of several tokens, and all scores here are one token")
+    datasets = _encode_rows(encoder, rows, settings.data, loss)
     sample = draw_sample(settings, rubric, rows)
     repo = open_repo(args)
     model = load_trainable(settings.model, args)
@@ -141,7 +122,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
         args=args,
         train_dataset=train_items,
         order=order_items(train_items, settings),
-        eval_dataset=_group(datasets["validation"], loss, required=loss.preference_loss is None),
+        eval_dataset=_group(datasets.get("validation"), loss, required=loss.preference_loss is None),
         processing_class=tokenizer,
         data_collator=JudgeCollator(_pad_id(tokenizer, encoder), loss, packing),
         loss_settings=loss,
@@ -154,9 +135,9 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=checkpoint)
     figures: dict[str, Any] = {
         "steps": trainer.state.global_step,
-        "rows": {name: len(part) for name, part in datasets.items() if part is not None},
-        "skipped": {name: dict(part.skipped) for name, part in datasets.items() if part is not None},
-        "truncated": {name: part.truncated for name, part in datasets.items() if part is not None},
+        "rows": {name: len(part) for name, part in datasets.items()},
+        "skipped": {name: dict(part.skipped) for name, part in datasets.items()},
+        "truncated": {name: part.truncated for name, part in datasets.items()},
         "packing": packing,
         "tokens": trainer.token_counts,
         **({"comparisons": comparisons} if comparisons else {}),
@@ -167,7 +148,7 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
         "log": trainer.state.log_history,
     }
     end_reports(trainer)
-    metrics = trainer.evaluate() if datasets["validation"] is not None else {}
+    metrics = trainer.evaluate() if "validation" in datasets else {}
     timings = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
     figures["metrics"] = {
         name: value for name, value in metrics.items() if name.startswith("eval_") and name not in timings
@@ -193,6 +174,35 @@ def _train(settings: TrainingSettings) -> dict[str, Any]:
         )
     publish_export(staging, folder, checked, expected, choose_bound(model, args.bf16 or args.fp16))
     return {**figures, "pushed": _push(folder, repo, args)}
+
+
+def _encode_rows(
+    encoder: JudgeEncoder, rows: Mapping[str, list[RatedResponse]], data: DataArguments, loss: LossSettings
+) -> dict[str, ExampleDataset]:
+    """The examples of each part that has rows.
+
+    Raises:
+        DataError: If there are no training rows, or none that the loss can learn from.
+    """
+    apart = data.mode == "independent"
+    datasets = {
+        name: ExampleDataset(
+            encoder,
+            part_rows(part, encoder.rubric) if apart else part,
+            data.max_length,
+            data.truncate_turns,
+            f"encode {name}",
+            loss.contrasted,
+            data.fill_unrated and not apart,
+        )
+        for name, part in rows.items()
+        if part
+    }
+    if "train" not in datasets:
+        raise DataError(f"{Path(data.data)} has no training rows")
+    if loss.contrasted and not any(example.contrasts for example in datasets["train"].examples):
+        raise DataError(f"loss {loss.loss!r} compares numbers of several tokens, and all scores here are one token")
+    return datasets
 
 
 def load_trainable(settings: ModelArguments, args: JudgeTrainingArguments) -> nn.Module:
@@ -296,15 +306,11 @@ def _validation_judge(model: nn.Module, encoder: JudgeEncoder, max_length: int, 
     return Judge(encoder, engine, truncate=data.truncate_turns, max_length=max_length, mode=data.mode)
 
 
-def _compares(loss: LossSettings) -> bool:
-    return loss.preference_loss is not None or loss.loss in PAIRWISE_LOSSES
-
-
 def _group(
     examples: ExampleDataset | None, loss: LossSettings, required: bool = True
 ) -> ExampleDataset | GroupedExamples | None:
     """Responses to one conversation together, where a loss compares them."""
-    if examples is None or not _compares(loss):
+    if examples is None or not loss.compares:
         return examples
     derived_only = loss.preference_loss is not None
     return GroupedExamples(examples.examples, derived_only=derived_only, required=required)
@@ -349,7 +355,7 @@ def batch_items(examples: ExampleDataset, loss: LossSettings, settings: Training
 
 
 def _count_comparisons(items: Items, loss: LossSettings) -> int:
-    if isinstance(items, ExampleDataset) or not _compares(loss):
+    if isinstance(items, ExampleDataset) or not loss.compares:
         return 0
     return sum(count_comparisons(items[n], loss.preference_loss is not None) for n in range(len(items)))
 
@@ -363,12 +369,10 @@ def order_items(items: Items, settings: TrainingSettings) -> ConversationOrder |
     return ConversationOrder(groups, settings.training.order_seed)
 
 
-def _choose_rows(
-    rows: dict[str, list[RatedResponse]], datasets: dict[str, ExampleDataset | None]
-) -> list[RatedResponse]:
+def _choose_rows(rows: dict[str, list[RatedResponse]], datasets: dict[str, ExampleDataset]) -> list[RatedResponse]:
     """A few rows that fit into the context, with which the exported judge is checked."""
-    part = "train" if datasets["validation"] is None else "validation"
-    known = {example.id for example in cast(ExampleDataset, datasets[part]).examples}
+    part = "validation" if "validation" in datasets else "train"
+    known = {example.id for example in datasets[part].examples}
     return [row for row in rows[part] if row.id in known][:_CHECKED_ROWS]
 
 

@@ -18,7 +18,9 @@ import torch
 
 from rmkit import __version__
 from rmkit.errors import DataError
+from rmkit.judge_config import FILE_NAME
 from rmkit.manifest import read_json, write_json
+from rmkit.training.checkpoints import agree_on_checkpoint
 
 SETTINGS_FILE = "settings.json"
 RUN_FILE = "run.json"
@@ -40,7 +42,27 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     write_json(folder / SETTINGS_FILE, dict(settings))
 
 
-def check_writable(folder: Path) -> None:
+def take_up(folder: Path, settings: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """Make sure that a training may use a folder, and find how far an earlier one came there.
+
+    Returns:
+        Whether the folder is complete; if not, the checkpoint to go on from, or None.
+
+    Raises:
+        DataError: If it can't be written to, or is of other settings or of something else.
+    """
+    is_complete = (folder / FILE_NAME).exists()
+    checkpoint = None if is_complete else agree_on_checkpoint(folder)
+    if not is_complete:
+        _check_writable(folder)
+    if checkpoint or is_complete:  # before that nothing can be lost, and a typing error may be corrected
+        check_settings(folder, settings)
+    else:
+        _check_unused(folder)
+    return is_complete, checkpoint
+
+
+def _check_writable(folder: Path) -> None:
     """Make sure, before a model is loaded, that a folder can be written to, or made.
 
     Raises:
@@ -53,7 +75,7 @@ def check_writable(folder: Path) -> None:
         raise DataError(f"{place} can't be written to; choose another output_dir, or see to its rights")
 
 
-def check_unused(folder: Path) -> None:
+def _check_unused(folder: Path) -> None:
     """Make sure that a training may write to a folder in which none has got anywhere yet.
 
     Raises:

@@ -12,7 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rmkit.engines.transformers import context_length
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.losses import PRESETS, SCORE_LOSSES, LossSettings
+from rmkit.losses import PRESETS, LossSettings
 from rmkit.rubric import Rubric
 from rmkit.schema import RatedResponse
 from rmkit.training.collation import JudgeCollator
@@ -121,7 +121,7 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
         rated = {position.key for example in examples.examples for position in example.positions}
         check_weights(loss.attribute_weights, rated.union(() if self.encoder is None else self.encoder.rubric.keys))
         items: Iterable[Example | tuple[Example, ...]] = examples.examples
-        if loss.preference_loss is not None or (loss.loss != "ce" and SCORE_LOSSES[loss.loss].pairwise):
+        if loss.compares:
             derived_only = loss.preference_loss is not None
             required = name == "train" or not derived_only  # ratings alone can be validated on
             items = GroupedExamples(examples.examples, derived_only=derived_only, required=required).groups
@@ -132,8 +132,7 @@ class JudgeSFTTrainer(ScoreLossMixin, SFTTrainer):
     def _encode(self, rows: Iterable[Mapping[str, Any]], name: str) -> ExampleDataset:
         if self.encoder is None:
             raise ValueError("rows need the rubric that they were rated by: JudgeSFTTrainer(rubric=...)")
-        loss = SCORE_LOSSES.get(self._loss_for_items.loss)
-        neighbours = self._loss_for_items.neighbours if loss is not None and loss.sequences else 0
+        neighbours = self._loss_for_items.contrasted
         rated = (RatedResponse.from_dict(row, f"{name} row {n}") for n, row in enumerate(rows))
         examples = ExampleDataset(self.encoder, rated, self._max_length, False, f"encode {name}", neighbours)
         if examples.skipped:
