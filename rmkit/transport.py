@@ -30,7 +30,8 @@ from rmkit.errors import JudgeError
 API_KEY_VARIABLE = "RMKIT_API_KEY"
 """Environment variable with the key that is sent to the server; none is sent where it is not set."""
 
-_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_BUSY = 429
+_TRY_AGAIN = {408, 425, _BUSY, 500, 502, 503, 504}
 _LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
 _CONNECT_SECONDS = 10.0
 
@@ -38,11 +39,12 @@ Read = TypeVar("Read")
 
 
 class _TryAgain(Exception):
-    """The server may answer if it is asked again, after `seconds` where it said so."""
+    """The server may answer if it is asked again, after `seconds` where it said so; `busy` if it has enough to do."""
 
-    def __init__(self, reason: str, seconds: float | None = None) -> None:
+    def __init__(self, reason: str, seconds: float | None = None, busy: bool = False) -> None:
         super().__init__(reason)
         self.seconds = seconds
+        self.busy = busy
 
 
 class Transport:
@@ -201,14 +203,17 @@ class Transport:
         if response.status_code in accept:
             return response
         if response.status_code in _TRY_AGAIN:
-            raise _TryAgain(_describe(response), _read_seconds(response.headers.get("retry-after")))
+            seconds = _read_seconds(response.headers.get("retry-after"))
+            raise _TryAgain(_describe(response), seconds, busy=response.status_code == _BUSY)
         advice = f"; set {API_KEY_VARIABLE} to the server's key" if response.status_code in (401, 403) else ""
         raise JudgeError(f"{self.url}{path}: {_describe(response)}{advice}")
 
     def _give_up(self, path: str, tries: int, error: _TryAgain) -> JudgeError:
+        advice = (
+            "let it take more at a time, or ask with less concurrency" if error.busy else "see that the server runs"
+        )
         return JudgeError(
-            f"{self.url}{path}: no answer after {tries} tries: {error}; see that the server runs, then give the same "
-            "command again"
+            f"{self.url}{path}: no answer after {tries} tries: {error}; {advice}, then give the same command again"
         )
 
     def _connect(self) -> httpx.Client:

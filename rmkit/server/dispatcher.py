@@ -27,8 +27,8 @@ _PACE_OVER = 256  # judgements over which the pace is measured
 class QueueFullError(Exception):
     """There is no place for more items now; there may be in `seconds`."""
 
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"the queue is full; ask again in {seconds} s")
+    def __init__(self, places: int, seconds: int) -> None:
+        super().__init__(f"the queue is full: it takes {places:,} responses (--max-queue); ask again in {seconds} s")
         self.seconds = seconds
 
 
@@ -124,7 +124,7 @@ class Dispatcher:
             if self._closed:
                 raise ClosedError("the server is stopping and takes no more requests")
             if self._open + len(jobs) > self._most_open:
-                raise QueueFullError(self._estimate_wait())
+                raise QueueFullError(self._most_open, self._estimate_wait())
             self._open += len(jobs)
             self._waiting.extend(jobs)
             self._changed.notify()
