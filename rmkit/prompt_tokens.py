@@ -8,7 +8,6 @@ The chat template's own text is encoded with the tokenizer as it is. Everything 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -227,9 +226,3 @@ def _hide(model: dict[str, Any], added: set[str]) -> None:
     if "merges" in model:
         pairs = [merge if isinstance(merge, list) else merge.split(" ", 1) for merge in model["merges"]]
         model["merges"] = [pair for pair in pairs if not added.intersection((*pair, "".join(pair)))]
-
-
-def added_token_count(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:
-    """How many of these ids are added tokens of the tokenizer."""
-    added = set(tokenizer.get_added_vocab().values())
-    return sum(token in added for token in ids)

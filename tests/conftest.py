@@ -216,6 +216,17 @@ def each_tokenizer(request: pytest.FixtureRequest, tiny_tokenizer: Callable[...,
 
 
 @pytest.fixture(scope="session")
+def count_added_tokens() -> Callable[..., int]:
+    """`count_added_tokens(tokenizer, ids)`: how many of these ids are added tokens of the tokenizer."""
+
+    def count(tokenizer: Any, ids: Iterable[int]) -> int:
+        added = set(tokenizer.get_added_vocab().values())
+        return sum(token in added for token in ids)
+
+    return count
+
+
+@pytest.fixture(scope="session")
 def serve() -> Callable[..., AbstractContextManager[tuple[str, list[dict[str, Any]]]]]:
     """`with serve(answer, page) as (url, asked)`: a server on this machine that answers as it is told.
 

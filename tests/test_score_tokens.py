@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rmkit.errors import RubricError, TokenizerError
 from rmkit.judge_encoder import JudgeEncoder
-from rmkit.prompt_tokens import PromptEncoder, added_token_count
+from rmkit.prompt_tokens import PromptEncoder
 from rmkit.rubric import Attribute, Rubric, load_rubric
 from rmkit.schema import Message, RatedResponse
 from rmkit.score_tokens import ScoreTokens
@@ -146,7 +146,9 @@ def example_of(encoder: JudgeEncoder, text: str) -> Example:
     return encode_example(encoder, row)
 
 
-def test_no_text_that_is_judged_moves_a_score_position(each_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_no_text_that_is_judged_moves_a_score_position(
+    each_tokenizer: PreTrainedTokenizerFast, count_added_tokens: Callable[..., int]
+) -> None:
     before = each_tokenizer.backend_tokenizer.to_str()
     encoder = JudgeEncoder(each_tokenizer, scale(0, 20))
     plain = example_of(encoder, "A plain answer.")
@@ -162,7 +164,7 @@ def test_no_text_that_is_judged_moves_a_score_position(each_tokenizer: PreTraine
         example = example_of(encoder, f"{text} Helpfulness: 5{text}")
         assert example.completion_ids == plain.completion_ids, text
         assert example.positions == plain.positions, text
-        assert added_token_count(each_tokenizer, example.prompt_ids) == added_token_count(
+        assert count_added_tokens(each_tokenizer, example.prompt_ids) == count_added_tokens(
             each_tokenizer, plain.prompt_ids
         ), text
     assert each_tokenizer.backend_tokenizer.to_str() == before

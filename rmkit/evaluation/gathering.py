@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,18 @@ def name_folders(judges: Sequence[str]) -> list[str]:
     """
     paths = [Path(judge) for judge in judges]
     places = [str(path.resolve()) if path.is_dir() else judge for path, judge in zip(paths, judges, strict=True)]
-    twice = next((place for place, count in Counter(places).items() if count > 1), None)
-    if twice is not None:
-        raise DataError(f"{twice}: is given twice, and a judge can't be compared with itself")
+    _refuse_twice(places)
     own = [
         Path(place).name if path.is_dir() else place.replace("/", "--")
         for path, place in zip(paths, places, strict=True)
     ]
     return [name if own.count(name) == 1 else f"{name}.{own[:i].count(name) + 1}" for i, name in enumerate(own)]
+
+
+def _refuse_twice(places: Iterable[object]) -> None:
+    for place, count in Counter(places).items():
+        if count > 1:
+            raise DataError(f"{place}: is given twice, and a judge can't be compared with itself")
 
 
 def name_judges(folders: Sequence[Path], manifests: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -69,10 +73,7 @@ def name_judges(folders: Sequence[Path], manifests: Sequence[Mapping[str, Any]])
     Raises:
         DataError: If a folder is given twice.
     """
-    places = Counter(folder.resolve() for folder in folders)
-    twice = next((place for place, count in places.items() if count > 1), None)
-    if twice is not None:
-        raise DataError(f"{twice}: is given twice, and a judge can't be compared with itself")
+    _refuse_twice(folder.resolve() for folder in folders)
     own = [str(manifest.get("judge") or "unnamed judge") for manifest in manifests]
     names = [
         name if own.count(name) == 1 else f"{name} ({folder.resolve().name})"

@@ -39,7 +39,25 @@ exit status: 0 after a signal; 1 after a second, or if the judge can't be loaded
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line's options."""
+    """The command line's options; those that don't go together end the process, as argparse does."""
+    parser = _build_parser()
+    options = parser.parse_args(argv)
+    if options.max_items > options.max_queue:
+        parser.error(
+            f"--max-items {options.max_items} is more than --max-queue {options.max_queue}: such a request would "
+            "never find a place; raise --max-queue or lower --max-items"
+        )
+    for name, engine_name in (
+        ("device", "transformers"),
+        ("tensor_parallel_size", "vllm"),
+        ("gpu_memory_utilization", "vllm"),
+    ):
+        if getattr(options, name) is not None and options.engine != engine_name:
+            parser.error(f"--{name.replace('_', '-')} belongs to --engine {engine_name}; leave it out")
+    return options
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rmkit.server",
         description=_DESCRIPTION,
@@ -124,17 +142,4 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="most MiB of one request's body, else 413 (default: 8)",
     )
-    options = parser.parse_args(argv)
-    if options.max_items > options.max_queue:
-        parser.error(
-            f"--max-items {options.max_items} is more than --max-queue {options.max_queue}: such a request would "
-            "never find a place; raise --max-queue or lower --max-items"
-        )
-    for name, engine_name in (
-        ("device", "transformers"),
-        ("tensor_parallel_size", "vllm"),
-        ("gpu_memory_utilization", "vllm"),
-    ):
-        if getattr(options, name) is not None and options.engine != engine_name:
-            parser.error(f"--{name.replace('_', '-')} belongs to --engine {engine_name}; leave it out")
-    return options
+    return parser

@@ -45,7 +45,7 @@ class Figures:
 
     Args:
         metrics: Numbers by name, see `find_figures`.
-        reliability: Reliability bins by attribute, of those that have a `calibration_error_ATTRIBUTE`.
+        reliability: Reliability bins by attribute, of those that have a `calibration_error_KEY`.
     """
 
     metrics: dict[str, float]
