@@ -13,8 +13,7 @@ from rmkit.errors import DataError
 from rmkit.evaluation.texts import make_printable, shorten, shorten_line
 from rmkit.inspection.columns import PairColumns, PairReader, RatedColumns, RatedReader
 from rmkit.jsonl import read_jsonl
-from rmkit.manifest import sha256_file
-from rmkit.preparation.folder import read_manifest
+from rmkit.preparation.folder import check_folder
 from rmkit.row_files import read_row_file
 
 _RATED = ("train", "validation")
@@ -82,10 +81,7 @@ def inspect_folder(folder: Path, examples: int = 3, max_characters: int = 1500) 
     Raises:
         DataError: If the folder is not complete, or a file is not what the manifest says.
     """
-    manifest = read_manifest(folder)
-    for name, file in manifest["files"].items():
-        if not (folder / name).is_file() or sha256_file(folder / name) != file["sha256"]:
-            raise DataError(f"{folder / name} is missing or not the file that was prepared; run data_prep/prepare.py")
+    manifest = check_folder(folder)
     files = {Path(name).stem: name for name in manifest["files"]}
     rated = [files[stem] for stem in _RATED if stem in files]
     paired = [files["pairs"]] if "pairs" in files else []

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from rmkit import __version__
 from rmkit.errors import DataError
 from rmkit.jsonl import read_jsonl
-from rmkit.manifest import read_json, write_json
+from rmkit.manifest import read_json, sha256_file, write_json
 from rmkit.preparation.conversion import Outcome
 from rmkit.preparation.part import LINE_NAMES, REFUSED, PartBuilder, PartForm, Tally
 from rmkit.preparation.part_merge import FolderMerger
@@ -276,6 +276,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     found = list(files.values()) if isinstance(files, dict) else [files]
     if not all(isinstance(file, dict) and {"rows", "sha256"} <= file.keys() for file in found):
         raise DataError(f"{path}: each of its files must have rows and a sha256; run data_prep/prepare.py again")
+    return manifest
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder whose files are all what it says; each is read for that.
+
+    Raises:
+        DataError: If the folder is not complete, or a file is another one.
+    """
+    manifest = read_manifest(folder)
+    for name, file in manifest["files"].items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != file["sha256"]:
+            raise DataError(f"{folder / name} is missing or not the file that was prepared; run data_prep/prepare.py")
     return manifest
 
 

@@ -17,7 +17,7 @@ from rmkit.data.dataset import Dataset, RawComparison, RawResponse, RecordError
 from rmkit.errors import DataError, RubricError
 from rmkit.manifest import sha256_file
 from rmkit.preparation.conversion import rescale
-from rmkit.preparation.folder import MANIFEST_FILE, read_manifest
+from rmkit.preparation.folder import MANIFEST_FILE, check_folder
 from rmkit.preparation.mix_file import Mix, MixSource, load_mix
 from rmkit.preparation.published import PreparationSettings, PreparationSource, prepare_sources
 from rmkit.preparation.row_rendering import PAIRS, ROW_NAMES
@@ -205,11 +205,7 @@ def list_files(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: If the folder is not complete, or a file is not what its manifest says.
     """
-    manifest = read_manifest(folder)
-    for name, file in manifest["files"].items():
-        if not (folder / name).is_file() or sha256_file(folder / name) != file["sha256"]:
-            raise DataError(f"{folder / name} is missing or not the file that was prepared; run data_prep/prepare.py")
-    files = {Path(name).stem: folder / name for name in manifest["files"]}
+    files = {Path(name).stem: folder / name for name in check_folder(folder)["files"]}
     return {name: files[name] for name in ROW_NAMES if name in files}
 
 
