@@ -301,7 +301,7 @@ async def async_judge_reward(**kwargs: Any) -> list[float | None]:
 
 @functools.cache
 def _configured_reward() -> JudgeReward:
-    options = [name for name in inspect.signature(JudgeReward).parameters]
+    options = list(inspect.signature(JudgeReward).parameters)
     return JudgeReward(**read_reward_settings(os.environ, options))
 
 

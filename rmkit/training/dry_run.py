@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from rmkit.errors import DataError, JudgeError, TokenizerError
+from rmkit.errors import DataError, TokenizerError
 from rmkit.training.activations import activation_terms
 from rmkit.training.adapters import choose_targets
 from rmkit.training.context import check_attention, keep_within_context
@@ -18,6 +18,7 @@ from rmkit.training.deepspeed_config import read_deepspeed_config
 from rmkit.training.dry_run_options import DryRun
 from rmkit.training.example_view import show_text, show_tokens
 from rmkit.training.gpus import GPUS
+from rmkit.training.layout import find_packing
 from rmkit.training.memory import Term, ZeroLayout, read_layout, state_terms
 from rmkit.training.model_shape import ModelShape, find_config, measure_shape
 from rmkit.training.modes import check_anywhere
@@ -26,7 +27,6 @@ from rmkit.training.run import draw_sample, read_rated, read_rubric
 from rmkit.training.settings import TrainingSettings
 from rmkit.training.step_time import count_operations, step_seconds
 from rmkit.training.token_estimate import CHARACTERS
-from rmkit.tree_attention import find_obstacle
 
 SHAPES = "configs/shapes"
 """Where shape files lie beside `train/train.py`."""
@@ -70,7 +70,8 @@ def describe_run(settings: TrainingSettings, dry_run: DryRun, shapes: Path, colo
     keep_within_context(settings.data, shape.config)
     tokenizer, tokens_from = _find_tokenizer(settings, dry_run)
     rows = encode_rows(rated["train"], rubric, tokenizer, settings)
-    packing, obstacle = _find_packing(settings, shape)
+    data, attention = settings.data, settings.model.attn_implementation
+    packing, obstacle = find_packing(data.packing, shape.config, attention, data.max_length)
     counts = count_epoch(rows, settings, packing, dry_run.ranks)
     precision = _find_precision(settings, deepspeed, shape)
     layout = read_layout(
@@ -128,19 +129,6 @@ def _find_tokenizer(settings: TrainingSettings, dry_run: DryRun) -> tuple[Any, s
         return tokenizer, "counted with the model's tokenizer from the hub's local cache"
     except (OSError, ValueError):  # not there
         return None, f"ESTIMATED from characters, {CHARACTERS} to a token; --tokenizer DIR counts them"
-
-
-def _find_packing(settings: TrainingSettings, shape: ModelShape) -> tuple[str, str | None]:
-    """How rows make a batch, and why it is not what was asked for."""
-    packing = settings.data.packing
-    if packing == "none":
-        return packing, None
-    obstacle = find_obstacle(shape.config, settings.model.attn_implementation, settings.data.max_length)
-    if obstacle is None:
-        return "shared" if packing == "auto" else packing, None
-    if packing != "auto":
-        raise JudgeError(f"packing={packing!r} can't be had with this model: {obstacle}; choose packing=none")
-    return "none", obstacle
 
 
 def _find_precision(settings: TrainingSettings, deepspeed: dict[str, Any] | None, shape: ModelShape) -> _Precision:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
+from rmkit.errors import JudgeError
 from rmkit.prefix_tree import PrefixTree, count_shared
-from rmkit.tree_attention import tree_inputs
+from rmkit.tree_attention import find_obstacle, tree_inputs
 
 PACKINGS = ("shared", "separate", "none")
 """Names of layouts, see `lay_out`."""
@@ -88,3 +90,25 @@ def _pad(rows: Sequence[Row], pad_id: int) -> dict[str, Any]:
         attention_mask[b, length - len(row.token_ids) :] = 1
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": positions}
+
+
+def find_packing(packing: str, config: PreTrainedConfig, attention: str, max_length: int) -> tuple[str, str | None]:
+    """What `packing` comes to with a model of this config, and why it is not more, or None.
+
+    Args:
+        packing: `auto`, or one of `PACKINGS`.
+        config: The model's.
+        attention: The attention that it is loaded with.
+        max_length: Most tokens of a row.
+
+    Raises:
+        JudgeError: If the model can't pack rows and was told to.
+    """
+    if packing == "none":
+        return packing, None
+    obstacle = find_obstacle(config, attention, max_length)
+    if obstacle is None:
+        return "shared" if packing == "auto" else packing, None
+    if packing != "auto":
+        raise JudgeError(f"packing={packing!r} can't be had with this model: {obstacle}; choose packing=none")
+    return "none", obstacle

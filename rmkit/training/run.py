@@ -44,6 +44,7 @@ from rmkit.training.examples import (
 from rmkit.training.export import save_judge, save_weights
 from rmkit.training.export_check import choose_bound, publish_export, score_rows, stage_export
 from rmkit.training.hub import open_repo, push_judge
+from rmkit.training.layout import find_packing
 from rmkit.training.model_card import write_card
 from rmkit.training.modes import check_mode, quantization
 from rmkit.training.reporting import end_reports, place_events
@@ -52,7 +53,7 @@ from rmkit.training.settings import DataArguments, JudgeTrainingArguments, Model
 from rmkit.training.trainer import JudgeTrainer
 from rmkit.training.validation import SynchronisedEngine, Validation, unwrap
 from rmkit.training.validation_sample import ValidationSample, draw_validation
-from rmkit.tree_attention import find_obstacle, use_tree_attention
+from rmkit.tree_attention import use_tree_attention
 
 logger = logging.getLogger(__name__)
 
@@ -328,17 +329,13 @@ def choose_packing(packing: str, model: nn.Module, attention: str, max_length: i
     Raises:
         JudgeError: If the model can't pack rows and was told to.
     """
-    if packing == "none":
-        return packing
     config: Any = model.config
-    obstacle = find_obstacle(config, attention, max_length)
-    if obstacle is None:
+    found, obstacle = find_packing(packing, config, attention, max_length)
+    if found != "none":
         use_tree_attention(model)
-        return "shared" if packing == "auto" else packing
-    if packing != "auto":
-        raise JudgeError(f"packing={packing!r} can't be had with this model: {obstacle}; choose packing=none")
-    logger.warning("rows are padded, and prompts that begin alike are computed anew for each row: %s", obstacle)
-    return "none"
+    if obstacle is not None:
+        logger.warning("rows are padded, and prompts that begin alike are computed anew for each row: %s", obstacle)
+    return found
 
 
 def batch_items(examples: ExampleDataset, loss: LossSettings, settings: TrainingSettings, packing: str) -> Items:
