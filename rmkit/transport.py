@@ -30,8 +30,9 @@ from rmkit.errors import JudgeError
 API_KEY_VARIABLE = "RMKIT_API_KEY"
 """Environment variable with the key that is sent to the server; none is sent where it is not set."""
 
-_BUSY = 429
-_TRY_AGAIN = {408, 425, _BUSY, 500, 502, 503, 504}
+_GONE = "see that the server runs"
+_BUSY = "let it take more at a time, or ask with less concurrency"
+_TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
 _CONNECT_SECONDS = 10.0
 
@@ -39,12 +40,12 @@ Read = TypeVar("Read")
 
 
 class _TryAgain(Exception):
-    """The server may answer if it is asked again, after `seconds` where it said so; `busy` if it has enough to do."""
+    """The server may answer if it is asked again, after `seconds` where it said so; `advice` is for if it never does."""
 
-    def __init__(self, reason: str, seconds: float | None = None, busy: bool = False) -> None:
+    def __init__(self, reason: str, seconds: float | None = None, advice: str = _GONE) -> None:
         super().__init__(reason)
         self.seconds = seconds
-        self.busy = busy
+        self.advice = advice
 
 
 class Transport:
@@ -184,7 +185,7 @@ class Transport:
             try:
                 response = await client.request(method, path, json=data)
             except httpx.RequestError as error:
-                raise _TryAgain(f"{type(error).__name__} {error}".strip()) from error
+                raise self._lose(error) from error
             return self._check(path, response, accept)
 
         try:
@@ -196,7 +197,7 @@ class Transport:
         try:
             response = self._connect().request(method, path, json=data)
         except httpx.RequestError as error:
-            raise _TryAgain(f"{type(error).__name__} {error}".strip()) from error
+            raise self._lose(error) from error
         return self._check(path, response, accept)
 
     def _check(self, path: str, response: httpx.Response, accept: Collection[int]) -> httpx.Response:
@@ -204,16 +205,20 @@ class Transport:
             return response
         if response.status_code in _TRY_AGAIN:
             seconds = _read_seconds(response.headers.get("retry-after"))
-            raise _TryAgain(_describe(response), seconds, busy=response.status_code == _BUSY)
+            raise _TryAgain(_describe(response), seconds, _BUSY if response.status_code == 429 else _GONE)
         advice = f"; set {API_KEY_VARIABLE} to the server's key" if response.status_code in (401, 403) else ""
         raise JudgeError(f"{self.url}{path}: {_describe(response)}{advice}")
 
+    def _lose(self, error: httpx.RequestError) -> _TryAgain:
+        reason = f"{type(error).__name__} {error}".strip()
+        if isinstance(error, httpx.ReadTimeout):
+            return _TryAgain(reason, advice=f"{_GONE}, or wait longer than {self._timeout:g} s (timeout)")
+        return _TryAgain(reason)
+
     def _give_up(self, path: str, tries: int, error: _TryAgain) -> JudgeError:
-        advice = (
-            "let it take more at a time, or ask with less concurrency" if error.busy else "see that the server runs"
-        )
         return JudgeError(
-            f"{self.url}{path}: no answer after {tries} tries: {error}; {advice}, then give the same command again"
+            f"{self.url}{path}: no answer after {tries} tries: {error}; {error.advice}, then give the same command "
+            "again"
         )
 
     def _connect(self) -> httpx.Client:
