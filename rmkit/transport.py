@@ -40,7 +40,7 @@ Read = TypeVar("Read")
 
 
 class _TryAgain(Exception):
-    """The server may answer if it is asked again, after `seconds` where it said so; `advice` is for if it never does."""
+    """The server may answer if it is asked again, after `seconds` where it said so; `advice` if it never does."""
 
     def __init__(self, reason: str, seconds: float | None = None, advice: str = _GONE) -> None:
         super().__init__(reason)
