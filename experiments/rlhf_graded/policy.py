@@ -15,6 +15,16 @@ from trl import SFTConfig, SFTTrainer
 from rmkit.data.graded import Instruction
 
 MAX_NEW_TOKENS = 192  # the longest generated response of these tasks takes fewer
+TRAINER_OPTIONS: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+}
+"""What both trainings ask of TRL: a CPU, and nothing written or shown on the way."""
+
 _BATCH = 64
 
 
@@ -30,13 +40,8 @@ def teach_first(model: Path, output: Path, lessons: int, batch: int, seed: int) 
         adam_beta2=0.98,
         max_length=None,
         seed=seed,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
         logging_steps=100,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
+        **TRAINER_OPTIONS,
     )
     trainer = SFTTrainer(str(model), args=config, train_dataset=Dataset.from_list(first_lessons(lessons, seed)))
     trainer.train()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from instructions import draft_instructions, prompt_row, prompt_text
-from policy import MAX_NEW_TOKENS, write_responses
+from policy import MAX_NEW_TOKENS, TRAINER_OPTIONS, write_responses
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from true_scores import read_true_scores
@@ -187,13 +187,8 @@ def teach(
         temperature=1.0,
         beta=beta,
         seed=seed,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
         logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
+        **TRAINER_OPTIONS,
     )
     trainer = GRPOTrainer(
         str(start),

@@ -462,6 +462,18 @@ def test_only_rows_that_stay_are_reported(tmp_path: Path, row_format: str) -> No
     assert reported == ["helpsteer2/000000a", "helpsteer2/000002a"]
 
 
+def run_probe(text: str, raw: Path, folder: Path, repo: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script that prepares `raw` into the folder `out`, and starts workers that read the script again."""
+    (folder / "probe.py").write_text(text, "utf-8")
+    return subprocess.run(
+        [sys.executable, str(folder / "probe.py"), str(raw), str(folder / "out")],
+        env={**os.environ, "PYTHONPATH": str(repo)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
 DYING_PROBE = """
 import os, signal, sys
 from pathlib import Path
@@ -483,14 +495,7 @@ if __name__ == "__main__":
 
 
 def test_a_killed_worker_is_named(raw: Path, tmp_path: Path, repo: Path) -> None:
-    (tmp_path / "probe.py").write_text(DYING_PROBE, "utf-8")
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "probe.py"), str(raw), str(tmp_path / "out")],
-        env={**os.environ, "PYTHONPATH": str(repo)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_probe(DYING_PROBE, raw, tmp_path, repo)
     assert "a worker process was killed, perhaps for want of memory; try fewer workers" in done.stdout
     assert not (tmp_path / "out" / "manifest.json").exists()
 
@@ -510,12 +515,5 @@ else:  # a worker, which reads this file before anything else
 
 
 def test_workers_do_not_hear_of_ctrl_c_while_they_start(raw: Path, tmp_path: Path, repo: Path) -> None:
-    (tmp_path / "probe.py").write_text(STARTING_PROBE, "utf-8")
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "probe.py"), str(raw), str(tmp_path / "out")],
-        env={**os.environ, "PYTHONPATH": str(repo)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_probe(STARTING_PROBE, raw, tmp_path, repo)
     assert (done.returncode, done.stderr) == (0, "")
