@@ -143,6 +143,11 @@ class Judge:
                 f"{path}: its tokenizer gives other score tokens than {FILE_NAME} names; the tokenizer files are "
                 "not those it was trained with"
             )
+        if config is not None and config.example_sha256 not in (None, encoder.hash_example()):
+            raise JudgeError(
+                f"{path}: its tokenizer splits an example prompt otherwise than at training; the tokenizer files are "
+                "not those it was trained with"
+            )
         max_length = config.max_length if config else None
         loaded = _load_engine(engine, path, max_length, engine_options)
         read, found = (config.readout, config.mode) if config else ("mean", mode or "sequential")

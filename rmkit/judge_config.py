@@ -28,6 +28,7 @@ class JudgeConfig:
         chat_template: The chat template that wraps the prompt.
         score_token_ids: Token ids of every legal score, per attribute key.
         end_of_turn_id: The token that ends a score sequence.
+        example_sha256: `JudgeEncoder.hash_example` of the tokenizer; None if it was not recorded.
         max_length: Most tokens of prompt and score sequence; None for the model's own limit.
         readout: `mean`, `mode` or `median`.
         mode: One of `MODES`, as it was trained.
@@ -41,6 +42,7 @@ class JudgeConfig:
     chat_template: str
     score_token_ids: Mapping[str, Mapping[str, list[int]]]
     end_of_turn_id: int
+    example_sha256: str | None = None
     max_length: int | None = None
     readout: str = "mean"
     mode: str = "sequential"

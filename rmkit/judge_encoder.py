@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -10,10 +11,12 @@ from transformers import PreTrainedTokenizerBase
 from rmkit.prompt_tokens import EncodedPrompt, PromptEncoder
 from rmkit.prompts import build_prompt
 from rmkit.rubric import Rubric
-from rmkit.schema import Conversation
+from rmkit.schema import Conversation, Message
 from rmkit.score_tokens import ScoreTokens
 
 _MOST_KEPT = 256  # rubrics, or parts of them, whose score tokens are kept
+
+_EXAMPLE = "Naïve café, 12,345 words:\n\n    def double(x):\n        return 2 * x  # 你好 🙂"
 
 
 class JudgeEncoder:
@@ -44,6 +47,11 @@ class JudgeEncoder:
                 self._score_tokens.clear()
             self._score_tokens[cache_key] = ScoreTokens.build(self.prompts, rubric, keys)
         return self._score_tokens[cache_key]
+
+    def hash_example(self) -> str:
+        """SHA-256 of the token ids of one fixed prompt, which tells apart tokenizers that split text differently."""
+        ids = self.encode_prompt((Message("user", _EXAMPLE),), _EXAMPLE).ids
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
     def encode_prompt(
         self,

@@ -306,6 +306,16 @@ def test_the_tokenizer_of_another_model_is_refused(
         Judge.load(path)
 
 
+def test_a_tokenizer_with_the_same_score_tokens_and_other_words_is_refused(copy: Callable[..., Path]) -> None:
+    path = copy(FILE_NAME, {})
+    data = json.loads((path / "tokenizer.json").read_text("utf-8"))
+    data["model"]["merges"].pop()
+    (path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    with pytest.raises(JudgeError, match="splits an example prompt otherwise than at training"):
+        Judge.load(path)
+    Judge.load(copy(FILE_NAME, {"example_sha256": None}))
+
+
 def test_a_format_of_the_future_is_refused(copy: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match="format_version 99 is unknown"):
         Judge.load(copy(FILE_NAME, {"format_version": 99}))

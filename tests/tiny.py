@@ -150,6 +150,7 @@ def save_judge(folder: Path, tokenizer: PreTrainedTokenizerFast, rubric: Rubric,
         chat_template=encoder.prompts.chat_template,
         score_token_ids=encoder.score_tokens().to_dict(),
         end_of_turn_id=encoder.prompts.end_of_turn_id,
+        example_sha256=encoder.hash_example(),
     ).save(folder)
     return folder
 

@@ -72,6 +72,7 @@ def save_judge(
         chat_template=encoder.prompts.chat_template,
         score_token_ids=encoder.score_tokens().to_dict(),
         end_of_turn_id=encoder.prompts.end_of_turn_id,
+        example_sha256=encoder.hash_example(),
         max_length=max_length,
         loss=asdict(loss),
         base_model=base_model,
