@@ -83,6 +83,9 @@ def read_rated(scores: Path, rows: Path) -> RatedScoring:
         notes.append(f"{derived} scores that were derived from preferences are no ratings; left out.")
     if unreadable:
         notes.append(f"{len(unreadable)} rows can't be read; left out. The first: {unreadable[0]}.")
+    strange = {key for row in rated for key in row.scores if key not in (row.rubric or rubric).keys}
+    if strange:
+        notes.append(f"Ratings of {', '.join(sorted(strange))} left out: the judge has no such attributes.")
     digest = sha256_file(scores / "scores.jsonl")
     return RatedScoring(tuple(rated), judgments, rubric, manifest, digest, tuple(notes))
 

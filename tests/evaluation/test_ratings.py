@@ -51,6 +51,14 @@ def test_figures_by_hand(evaluate):
     json.dumps(results, allow_nan=False)
 
 
+def test_ratings_of_what_the_judge_does_not_rate_are_noted(evaluate):
+    row = ("x", 4, 4.0, {"scores": {"truth": 4, "wit": 2, "charm": 1}})
+    results = evaluate([row], resamples=10)
+    assert list(results["attributes"]) == ["truth"]
+    assert results["notes"] == ["Ratings of charm, wit left out: the judge has no such attributes."]
+    assert not evaluate(ROWS[:3], resamples=10)["notes"]
+
+
 def test_an_attribute_without_ratings_has_no_row(evaluate):
     results = evaluate(ROWS, resamples=10)
     assert list(results["attributes"]) == ["truth"]
