@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scores = arguments.scores or arguments.output
         selection = write_selection(source, scores, arguments.output, arguments.write, arguments.least_margin)
         print(selection.render())
-        return 0 if selection.rows else 1
+        return selection.exit_status
 
     return run_script("best_of_n", work)
 

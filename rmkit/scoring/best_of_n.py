@@ -47,12 +47,14 @@ class CandidateRow:
         conversation: All turns before the response; empty where the row could not be read.
         ranked: The judged candidates, the best first; equal ones in their order.
         failed: How many have no judgement.
+        error: Why the first of those has none, or None.
     """
 
     id: str
     conversation: Conversation
     ranked: tuple[Candidate, ...]
     failed: int
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Selection:
         prompts: Number of prompts.
         candidates: Number of candidates.
         failed: Candidates without a judgement.
+        first_error: Id of the prompt and reason of the first of them, or None.
         rows: Rows written.
         unjudged: Prompts that gave no row because too few candidates have a judgement.
         close: Pairs that were left out because their margin is not above the least one.
@@ -73,22 +76,29 @@ class Selection:
     prompts: int
     candidates: int
     failed: int
+    first_error: str | None
     rows: int
     unjudged: int
     close: int
 
+    @property
+    def exit_status(self) -> int:
+        """0 if all candidates are judged, 3 if some are not, 1 if nothing was written."""
+        return 1 if not self.rows else 3 if self.failed else 0
+
     def render(self) -> str:
-        """The numbers in at most seven lines."""
+        """The numbers in at most eight lines."""
         lines = [
             f"prompts        {self.prompts}",
             f"candidates     {self.candidates}",
             f"failed         {self.failed}",
+            f"first error    {self.first_error}" if self.first_error else "",
             f"too few judged {self.unjudged}",
             f"margin too low {self.close}",
             f"rows           {self.rows}",
             f"written        {self.path}",
         ]
-        return "\n".join(lines)
+        return "\n".join(filter(None, lines))
 
 
 def read_candidates(source: ScoreInput, scores: Path) -> Iterator[CandidateRow]:
@@ -118,7 +128,8 @@ def read_candidates(source: ScoreInput, scores: Path) -> Iterator[CandidateRow]:
         ]
         conversation = next((item.conversation for item, _ in row if item.error is None), ())
         ranked = tuple(sorted(judged, key=lambda candidate: -candidate.aggregate))
-        yield CandidateRow(row_id, conversation, ranked, len(row) - len(judged))
+        error = next((record["error"] for _, record in row if record["error"] is not None), None)
+        yield CandidateRow(row_id, conversation, ranked, len(row) - len(judged), error)
 
 
 def _join(source: ScoreInput, scores: Path) -> Iterator[tuple[ScoreItem, dict[str, Any]]]:
@@ -149,11 +160,14 @@ def write_selection(
     path = output / FILE_NAMES[choice]
     temporary = path.with_name(path.name + ".tmp")
     prompts = candidates = failed = rows = unjudged = close = 0
+    first_error = None
     with temporary.open("w", encoding="utf-8") as file:
         for row in read_candidates(source, scores):
             prompts += 1
             candidates += len(row.ranked) + row.failed
             failed += row.failed
+            if row.error is not None and first_error is None:
+                first_error = f"{row.id}: {row.error}"
             if len(row.ranked) < (1 if choice == "best" else 2):
                 unjudged += 1
                 continue
@@ -165,7 +179,7 @@ def write_selection(
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    selection = Selection(path, prompts, candidates, failed, rows, unjudged, close)
+    selection = Selection(path, prompts, candidates, failed, first_error, rows, unjudged, close)
     manifest = read_json(scores / MANIFEST_FILE)
     numbers = {key: value for key, value in asdict(selection).items() if key != "path"}
     write_json(

@@ -68,6 +68,10 @@ def test_best_is_the_first_of_the_highest(scored, tmp_path):
     }
     assert (selection.prompts, selection.candidates, selection.failed) == (5, 14, 5)
     assert (selection.rows, selection.unjudged, selection.close) == (4, 1, 0)
+    assert selection.exit_status == 3
+    assert "\nfailed         5\nfirst error    failed: " in selection.render()
+    whole = write_selection(*scored(ROWS[:1]), tmp_path / "whole", "best")
+    assert whole.exit_status == 0 and "first error" not in whole.render()
 
 
 def test_pairs_have_margins_and_no_failed_or_equal_side(scored, tmp_path):
@@ -157,8 +161,8 @@ def run(repo, save_tiny_judge, tiny_tokenizer, tmp_path_factory):
 
 def test_script_ends_where_an_uninterrupted_run_ends(run):
     done = run()
-    assert done.returncode == 0, done.stderr
-    assert "candidates     25" in done.stdout and "failed         1" in done.stdout
+    assert done.returncode == 3, done.stderr
+    assert "candidates     25" in done.stdout and "failed         1\nfirst error    1: DataError: " in done.stdout
     out = run.folder / "out"
     before = {name: (out / name).read_bytes() for name in ("scores.jsonl", "preferences.jsonl", "best_of_n.json")}
     assert before["preferences.jsonl"].count(b"\n") == 8
@@ -166,7 +170,7 @@ def test_script_ends_where_an_uninterrupted_run_ends(run):
     (out / "scores.jsonl").write_bytes(b"".join(lines[:12]) + lines[12][:20])  # as a kill leaves it
     for name in ("manifest.json", "preferences.jsonl", "best_of_n.json"):
         (out / name).unlink()
-    assert run().returncode == 0
+    assert run().returncode == 3
     after = json.loads((out / "best_of_n.json").read_text("utf-8"))
     assert after["rows"] == json.loads(before["best_of_n.json"])["rows"]
     found = [record for _, record in read_jsonl(out / "preferences.jsonl")]
@@ -174,7 +178,7 @@ def test_script_ends_where_an_uninterrupted_run_ends(run):
     assert [row["id"] for row in found] == [row["id"] for row in wanted]
     assert [row["margin"] for row in found] == pytest.approx([row["margin"] for row in wanted], abs=1e-4)
     best = run("--scores", out, "--output", run.folder / "best", "--write", "best")
-    assert best.returncode == 0, best.stderr
+    assert best.returncode == 3, best.stderr
     assert (run.folder / "best/best.jsonl").is_file() and not (run.folder / "best/scores.jsonl").exists()
     assert run("--scores", out, "--output", out, "--least-margin", "0.999").returncode == 1
 
