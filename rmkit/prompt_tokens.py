@@ -142,8 +142,11 @@ class PromptEncoder:
                 length -= len(turns[dropped])
                 dropped += 1
             if length > max_tokens:
-                advice = "even without its older turns" if truncate else "dropping older turns was not asked for"
-                raise PromptTooLongError(f"the prompt has {length} tokens and {max_tokens} fit; {advice}")
+                message = f"the prompt has {length} tokens and {max_tokens} fit"
+                if len(turns) > 1:
+                    message += "; even without" if truncate else "; truncate=True (--truncate-turns) would leave out"
+                    message += " its older turns"
+                raise PromptTooLongError(message)
         rubric, reference, response, request = fixed
         parts = [self._before, rubric, *turns[dropped:], reference, response, request, self._after]
         return EncodedPrompt(tuple(token for part in parts for token in part), truncated=dropped > 0)

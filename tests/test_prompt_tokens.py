@@ -219,8 +219,10 @@ def test_a_long_prompt_is_refused_with_the_counts(tiny_tokenizer: Build) -> None
     prompt = prompt_of("An answer.", "first question", "second question", "last question")
     length = len(encoder.encode(prompt).ids)
     assert encoder.encode(prompt, max_tokens=length).ids == encoder.encode(prompt).ids
-    with pytest.raises(PromptTooLongError, match=rf"has {length} tokens and {length - 1} fit; dropping .* not asked"):
+    with pytest.raises(PromptTooLongError, match=rf"has {length} tokens and {length - 1} fit; .*--truncate-turns"):
         encoder.encode(prompt, max_tokens=length - 1)
+    with pytest.raises(PromptTooLongError, match=r"and 9 fit$"):  # there is nothing older to leave out
+        encoder.encode(prompt_of("An answer.", "one question"), max_tokens=9)
 
 
 def test_when_asked_for_the_oldest_turns_go_first_and_no_more_than_needed(tiny_tokenizer: Build) -> None:
