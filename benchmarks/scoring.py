@@ -1,4 +1,7 @@
-"""Cost of reading five scores with the transformers engine, beside one plain forward pass per response."""
+"""Cost of reading five scores with the transformers engine, beside one plain forward pass per response.
+
+For vLLM, beside free generation, there is scoring_vllm.py.
+"""
 
 from __future__ import annotations
 
