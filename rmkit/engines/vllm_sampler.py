@@ -15,7 +15,7 @@ class ReadingSampler(Sampler):
     """Gives the log-probabilities that were asked for, and nothing else that costs a pass over the vocabulary.
 
     vLLM's own also looks for the most probable token and its rank, which on a CPU takes a copy of all logits in 64
-    bits. Where a request of the batch asks for anything but log-probabilities of given tokens, its own it is.
+    bits. A batch in which some request asks for anything but log-probabilities of given tokens is left to vLLM's own.
     """
 
     def forward(self, logits: torch.Tensor, sampling_metadata: Any, *options: Any, **keywords: Any) -> SamplerOutput:
